@@ -1,0 +1,1188 @@
+-- Purser: users, the credit ledger, lots and their functions.
+--
+-- Paste this whole file into the Supabase SQL editor, or run `npm run migrate`. It is one
+-- transaction, safe to run again, and runs on PostgreSQL 15 to 18. A plain Postgres needs
+-- supabase_stubs.sql first (the roles anon, authenticated, service_role and the schema auth);
+-- `npm run migrate` adds it by itself.
+--
+-- The rules this file keeps, whoever calls:
+--   * credit_transactions is append-only, for every role; credits_balance is the sum of a user's
+--     entries in every committed snapshot.
+--   * Every money function locks the user row first, then takes what is due, then looks the key
+--     up, then decides. Expected refusals are an `outcome` word; an exception is a broken contract
+--     (SQLSTATE PTnnn, message = error code, detail = JSON).
+--   * Amounts are whole credits within +-(2^53 - 1), so SQL, JSON, Lua and JavaScript agree.
+--   * Only service_role executes functions; a user reads his own rows; anon reads nothing.
+--
+-- Objects live in `public` (the Data API sees them) or in `purser` (private helpers). All are
+-- owned by the role purser_ledger, which cannot log in; the migrating role is its member only
+-- while this file runs.
+
+do $$
+begin
+  perform set_config('lock_timeout', '5s', true), set_config('client_min_messages', 'warning', true);
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- Owner role and private schema
+-- ---------------------------------------------------------------------------------------------
+
+do $$
+begin
+  if not exists (select from pg_roles where rolname = 'purser_ledger') then
+    create role purser_ledger nologin;
+  end if;
+exception
+  -- Roles belong to the cluster: another database's migration may create it at this moment.
+  when duplicate_object or unique_violation then null;
+end
+$$;
+
+grant purser_ledger to current_user;
+
+do $$
+begin
+  execute format('grant create on database %I to purser_ledger', current_database());
+  create schema if not exists purser authorization purser_ledger;
+  -- `npm run migrate` keeps its record of applied files in this schema and may have made it first.
+  if (select nspowner from pg_namespace where nspname = 'purser') <> 'purser_ledger'::regrole then
+    alter schema purser owner to purser_ledger;
+  end if;
+  execute format('revoke create on database %I from purser_ledger', current_database());
+end
+$$;
+
+grant usage, create on schema public to purser_ledger;
+
+-- ---------------------------------------------------------------------------------------------
+-- Users
+-- ---------------------------------------------------------------------------------------------
+
+do $$
+begin
+  if to_regclass('public.users') is null then
+    create table public.users (
+      id text primary key check (id <> '' and octet_length(id) <= 255),
+      email text,
+      created_at timestamptz not null default now()
+    ) with (fillfactor = 80);
+    comment on table public.users is 'Who owns credits. The credits_ columns are a projection of credit_transactions and change only through Purser''s functions.';
+    alter table public.users enable row level security;
+    create policy users_select_own on public.users for select to authenticated
+      using (id = (select auth.jwt() ->> 'sub'));
+    grant select on public.users to authenticated, service_role;
+    grant insert (id, email), update (email), delete on public.users to service_role;
+  end if;
+end
+$$;
+
+alter table public.users
+  add column if not exists email text,
+  add column if not exists plan text not null default 'free',
+  add column if not exists stripe_customer_id text,
+  add column if not exists credits_balance bigint not null default 0,
+  add column if not exists credits_held bigint not null default 0,
+  add column if not exists credits_debt bigint not null default 0,
+  add column if not exists credits_version bigint not null default 0,
+  add column if not exists credits_suspended boolean not null default false,
+  add column if not exists entry_count bigint not null default 0;
+
+do $$
+begin
+  if not exists (
+    select from pg_constraint
+    where conrelid = 'public.users'::regclass and conname = 'users_credits_bounds'
+  ) then
+    alter table public.users add constraint users_credits_bounds check (
+      credits_balance between -9007199254740991 and 9007199254740991
+      and credits_held between 0 and 9007199254740991
+      and credits_debt between 0 and 9007199254740991
+    );
+  end if;
+  if not exists (
+    select from pg_policy
+    where polrelid = 'public.users'::regclass and polname = 'users_purser_ledger'
+  ) then
+    create policy users_purser_ledger on public.users to purser_ledger using (true) with check (true);
+  end if;
+end
+$$;
+
+comment on column public.users.credits_balance is 'Credits: sum of the amounts of this user''s entries. May be negative (debt) only after a claw-back.';
+comment on column public.users.credits_held is 'Credits reserved by open holds.';
+comment on column public.users.credits_debt is 'Credits owed after a claw-back of spent credits; repaid by the next grant. balance = sum(lots.remaining) - debt.';
+comment on column public.users.credits_version is 'Rises with every change of balance, holds, debt or suspension; orders copies in Redis.';
+comment on column public.users.credits_suspended is 'While true, lots of a plan are not spendable; bought lots always are.';
+comment on column public.users.entry_count is 'Number of entries; the entry_number of the last one.';
+
+grant select, insert, update on public.users to purser_ledger;
+grant insert (stripe_customer_id), update (stripe_customer_id) on public.users to service_role;
+
+-- ---------------------------------------------------------------------------------------------
+-- Tables of the ledger (owned by purser_ledger)
+-- ---------------------------------------------------------------------------------------------
+
+set local role purser_ledger;
+
+-- The ledger's name: a copy of a balance made from another ledger is not a copy of this one.
+do $$
+begin
+  if to_regprocedure('purser.ledger_id()') is null then
+    execute format(
+      'create function purser.ledger_id() returns uuid language sql immutable set search_path = '''' as $f$ select %L::uuid $f$',
+      gen_random_uuid()
+    );
+  end if;
+end
+$$;
+
+create table if not exists public.credit_transactions (
+  user_id text not null,
+  entry_number bigint not null check (entry_number > 0),
+  id bigint generated always as identity,
+  transaction_type text not null check (transaction_type in (
+    'purchase', 'allocation', 'bonus', 'usage', 'usage_refund', 'clawback', 'clawback_reversal',
+    'expiration', 'adjustment')),
+  amount bigint not null check (amount <> 0 and amount between -9007199254740991 and 9007199254740991),
+  balance_after bigint not null,
+  held_after bigint not null,
+  available_after bigint not null,
+  version bigint not null,
+  idempotency_key text not null check (octet_length(idempotency_key) between 1 and 400),
+  description text,
+  lots jsonb not null default '[]',
+  stripe_session_id text,
+  stripe_payment_intent_id text,
+  stripe_invoice_id text,
+  metadata jsonb not null default '{}',
+  event_at timestamptz not null,
+  created_at timestamptz not null,
+  primary key (user_id, entry_number),
+  constraint credit_transactions_key unique (user_id, idempotency_key)
+);
+create index if not exists credit_transactions_session
+  on public.credit_transactions (stripe_session_id) where stripe_session_id is not null;
+-- Entries arrive in time order, so a block range index finds a time span at a thousandth of a
+-- b-tree's size.
+create index if not exists credit_transactions_created_at
+  on public.credit_transactions using brin (created_at) with (pages_per_range = 16, autosummarize = on);
+
+comment on table public.credit_transactions is 'The ledger: one immutable row for each change of a balance, numbered per user. Written only by Purser''s functions.';
+comment on column public.credit_transactions.amount is 'Credits, signed.';
+comment on column public.credit_transactions.lots is 'Which lots were paid from or created: [{"grant_id", "amount"}].';
+comment on column public.credit_transactions.event_at is 'When it happened (at Stripe, for purchases); created_at is when it was written.';
+
+create table if not exists public.credit_sources (
+  source_key text primary key check (octet_length(source_key) between 3 and 300),
+  user_id text not null,
+  entry_number bigint not null,
+  created_at timestamptz not null default clock_timestamp()
+);
+create index if not exists credit_sources_entry on public.credit_sources (user_id, entry_number);
+comment on table public.credit_sources is 'Every Stripe object that has paid for an entry (checkout:cs_, invoice:in_, payment:pi_), once in the whole ledger.';
+
+create table if not exists public.credit_grants (
+  id bigint generated always as identity primary key,
+  user_id text not null,
+  entry_number bigint not null,
+  amount bigint not null check (amount between 1 and 9007199254740991),
+  remaining bigint not null check (remaining between 0 and amount),
+  priority integer not null default 100,
+  expires_at timestamptz,
+  paid boolean not null,
+  from_plan boolean not null default false,
+  cost_amount bigint,
+  cost_currency text,
+  catalogue_id text,
+  price_id text,
+  created_at timestamptz not null,
+  exhausted_at timestamptz,
+  constraint credit_grants_exhausted check ((remaining = 0) = (exhausted_at is not null))
+) with (fillfactor = 80);
+-- Burn-down order, for open lots only. `remaining` is in no index, so spending is a HOT update;
+-- a lot leaves the index once, when it is exhausted.
+create index if not exists credit_grants_open
+  on public.credit_grants (user_id, priority, expires_at, paid, id) where exhausted_at is null;
+create index if not exists credit_grants_expiring
+  on public.credit_grants (user_id, expires_at) where exhausted_at is null and expires_at is not null;
+create index if not exists credit_grants_due
+  on public.credit_grants (expires_at) where exhausted_at is null and expires_at is not null;
+create index if not exists credit_grants_entry on public.credit_grants (user_id, entry_number);
+comment on table public.credit_grants is 'Lots: each grant with what is left of it. Burn-down order: priority, expiry (none last), free before paid, id.';
+comment on column public.credit_grants.cost_amount is 'What was paid for the lot, in the smallest unit of cost_currency.';
+
+create table if not exists public.closed_accounts (
+  user_id text primary key,
+  credits_balance bigint not null,
+  credits_held bigint not null,
+  credits_debt bigint not null,
+  credits_version bigint not null,
+  credits_suspended boolean not null,
+  entry_count bigint not null,
+  plan text not null,
+  closed_at timestamptz not null default clock_timestamp()
+);
+comment on table public.closed_accounts is 'Counters of deleted users; their entries stay in the ledger. A row inserted again under the id takes them over.';
+
+create table if not exists public.audit_events (
+  id bigint generated always as identity primary key,
+  actor text not null,
+  action text not null,
+  user_id text,
+  reason text,
+  before jsonb,
+  after jsonb,
+  created_at timestamptz not null default clock_timestamp()
+);
+create index if not exists audit_events_user on public.audit_events (user_id, id);
+create index if not exists audit_events_created_at on public.audit_events (created_at);
+comment on table public.audit_events is 'Who did what to whom, written in the same transaction as the change.';
+
+create table if not exists public.reconciliation_findings (
+  id bigint generated always as identity primary key,
+  code text not null,
+  subject text not null,
+  user_id text,
+  detail jsonb not null default '{}',
+  times bigint not null default 1,
+  first_seen_at timestamptz not null default clock_timestamp(),
+  last_seen_at timestamptz not null default clock_timestamp(),
+  resolved_at timestamptz
+);
+create unique index if not exists reconciliation_findings_open
+  on public.reconciliation_findings (code, subject) where resolved_at is null;
+comment on table public.reconciliation_findings is 'What does not fit and needs a person; one open row for each code and subject.';
+
+-- ---------------------------------------------------------------------------------------------
+-- Private helpers. They run inside the money functions, with the user row locked.
+-- ---------------------------------------------------------------------------------------------
+
+-- Times in answers: ISO 8601 in UTC, whatever the session's time zone.
+create or replace function purser.iso(p_time timestamptz)
+returns text language sql stable set search_path = '' as $$
+  select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+$$;
+
+-- Raises a broken contract: p_status is the HTTP status, p_code a stable error code.
+create or replace function purser.raise_error(p_status integer, p_code text, p_detail text)
+returns void language plpgsql set search_path = '' as $$
+begin
+  raise exception using
+    errcode = 'PT' || p_status, message = p_code, detail = jsonb_build_object('detail', p_detail)::text;
+end
+$$;
+
+-- Notes something that needs a person; repeated sightings raise `times`.
+create or replace function purser.record_finding(p_code text, p_subject text, p_user_id text, p_detail jsonb)
+returns void language sql set search_path = '' as $$
+  insert into public.reconciliation_findings (code, subject, user_id, detail)
+  values (p_code, p_subject, p_user_id, p_detail)
+  on conflict (code, subject) where resolved_at is null do update
+    set times = public.reconciliation_findings.times + 1,
+        last_seen_at = clock_timestamp(),
+        detail = excluded.detail;
+$$;
+
+-- The caller's spelling of a user id as the type of users.id; null where it cannot be one.
+create or replace function purser.to_user_id(p_user_id text)
+returns text language plpgsql immutable set search_path = '' as $$ begin return p_user_id; end $$;
+do $$
+declare
+  v_type text := (
+    select format_type(atttypid, null) from pg_attribute
+    where attrelid = 'public.users'::regclass and attname = 'id');
+begin
+  drop function purser.to_user_id(text);
+  if v_type in ('text', 'character varying') then
+    execute 'create function purser.to_user_id(p_user_id text) returns text
+      language sql immutable set search_path = '''' as $f$ select p_user_id $f$';
+  else
+    -- Only a nested block catches a failing conversion; a DECLARE default would not.
+    execute format('create function purser.to_user_id(p_user_id text) returns %1$s
+      language plpgsql immutable set search_path = '''' as $f$
+      begin
+        return p_user_id::%1$s;
+      exception when invalid_text_representation or numeric_value_out_of_range then
+        return null;
+      end $f$', v_type);
+  end if;
+end
+$$;
+
+-- Locks and returns the user row; all fields null where there is none. FOR NO KEY UPDATE, so
+-- that rows of the app which reference the user can still be inserted meanwhile.
+create or replace function purser.lock_user(p_user_id text)
+returns public.users language plpgsql set search_path = '' as $$
+declare
+  v_user public.users;
+begin
+  select * into v_user from public.users u
+  where u.id = purser.to_user_id(p_user_id) for no key update;
+  return v_user;
+end
+$$;
+
+-- What can be spent now: balance - held, while suspended less what is left of plan lots.
+create or replace function purser.available(p_user public.users)
+returns bigint language plpgsql stable set search_path = '' as $$
+begin
+  if not p_user.credits_suspended then
+    return p_user.credits_balance - p_user.credits_held;
+  end if;
+  return p_user.credits_balance - p_user.credits_held - coalesce((
+    select sum(g.remaining) from public.credit_grants g
+    where g.user_id = p_user.id::text and g.exhausted_at is null and g.from_plan), 0);
+end
+$$;
+
+-- The copy for Redis. valid_until: the next expiry, in unix milliseconds, after which a reader
+-- must ask the ledger again.
+create or replace function purser.mirror_record(p_user public.users)
+returns jsonb language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'ledger', purser.ledger_id(),
+    'version', p_user.credits_version,
+    'balance', p_user.credits_balance,
+    'held', p_user.credits_held,
+    'available', purser.available(p_user),
+    'suspended', p_user.credits_suspended,
+    'valid_until', (
+      select floor(extract(epoch from min(g.expires_at)) * 1000)::bigint from public.credit_grants g
+      where g.user_id = p_user.id::text and g.exhausted_at is null and g.expires_at is not null));
+$$;
+
+-- Appends one entry and moves the projection with it: the only place where a balance changes.
+-- p_user: the locked row (with credits_debt already as it shall be after the entry).
+create or replace function purser.append_entry(
+  p_user public.users,
+  p_type text,
+  p_amount bigint,
+  p_key text,
+  p_now timestamptz,
+  p_lots jsonb,
+  p_description text default null,
+  p_metadata jsonb default '{}',
+  p_event_at timestamptz default null,
+  p_session_id text default null,
+  p_payment_intent_id text default null,
+  p_invoice_id text default null)
+returns public.credit_transactions language plpgsql set search_path = '' as $$
+declare
+  v_user public.users := p_user;
+  v_entry public.credit_transactions;
+begin
+  v_user.credits_balance := p_user.credits_balance + p_amount;
+  if abs(v_user.credits_balance) > 9007199254740991 then
+    perform purser.raise_error(400, 'invalid_request',
+      format('The balance of user %s would pass 2^53 - 1 credits.', p_user.id));
+  end if;
+  v_user.credits_version := p_user.credits_version + 1;
+  v_user.entry_count := p_user.entry_count + 1;
+
+  update public.users u
+  set credits_balance = v_user.credits_balance,
+      credits_debt = v_user.credits_debt,
+      credits_version = v_user.credits_version,
+      entry_count = v_user.entry_count
+  where u.id = p_user.id;
+
+  insert into public.credit_transactions (
+    user_id, entry_number, transaction_type, amount, balance_after, held_after, available_after,
+    version, idempotency_key, description, lots, stripe_session_id, stripe_payment_intent_id,
+    stripe_invoice_id, metadata, event_at, created_at)
+  values (
+    p_user.id::text, v_user.entry_count, p_type, p_amount, v_user.credits_balance,
+    v_user.credits_held, purser.available(v_user), v_user.credits_version, p_key, p_description,
+    p_lots, p_session_id, p_payment_intent_id, p_invoice_id, coalesce(p_metadata, '{}'),
+    coalesce(p_event_at, p_now), p_now)
+  returning * into v_entry;
+  return v_entry;
+end
+$$;
+
+-- The user row as it stands after an entry, for the next step of the same function.
+create or replace function purser.after_entry(p_user public.users, p_entry public.credit_transactions)
+returns public.users language plpgsql immutable set search_path = '' as $$
+declare
+  v_user public.users := p_user;
+begin
+  v_user.credits_balance := p_entry.balance_after;
+  v_user.credits_version := p_entry.version;
+  v_user.entry_count := p_entry.entry_number;
+  return v_user;
+end
+$$;
+
+-- Takes p_amount from the user's open lots in burn-down order; plan lots are passed over while
+-- suspended. Returns [{"grant_id", "amount"}]. The caller has made sure that there is enough.
+create or replace function purser.take_from_lots(p_user public.users, p_amount bigint, p_now timestamptz)
+returns jsonb language plpgsql set search_path = '' as $$
+declare
+  v_left bigint := p_amount;
+  v_take bigint;
+  v_lot record;
+  v_lots jsonb := '[]';
+begin
+  for v_lot in
+    select g.id, g.remaining from public.credit_grants g
+    where g.user_id = p_user.id::text and g.exhausted_at is null
+      and not (p_user.credits_suspended and g.from_plan)
+    order by g.priority, g.expires_at nulls last, g.paid, g.id
+  loop
+    v_take := least(v_lot.remaining, v_left);
+    update public.credit_grants g
+    set remaining = g.remaining - v_take,
+        exhausted_at = case when g.remaining = v_take then p_now end
+    where g.id = v_lot.id;
+    v_lots := v_lots || jsonb_build_object('grant_id', v_lot.id::text, 'amount', v_take);
+    v_left := v_left - v_take;
+    exit when v_left = 0;
+  end loop;
+  if v_left > 0 then
+    raise exception 'lots of user % hold % credits less than the balance says', p_user.id, v_left
+      using errcode = 'data_corrupted',
+            hint = 'Run select * from validate_credits_consistency();';
+  end if;
+  return v_lots;
+end
+$$;
+
+-- Writes an expiration entry for each lot whose time has come. Takes at most what leaves open
+-- holds covered; the rest goes as soon as it is not needed for that. Returns the row after it.
+create or replace function purser.expire_due(p_user public.users, p_now timestamptz)
+returns public.users language plpgsql set search_path = '' as $$
+declare
+  v_user public.users := p_user;
+  v_lot record;
+  v_take bigint;
+begin
+  for v_lot in
+    select g.id, g.remaining, g.expires_at from public.credit_grants g
+    where g.user_id = p_user.id::text and g.exhausted_at is null and g.expires_at <= p_now
+    order by g.expires_at, g.id
+  loop
+    v_take := least(v_lot.remaining, v_user.credits_balance - v_user.credits_held);
+    exit when v_take <= 0;
+    update public.credit_grants g
+    set remaining = g.remaining - v_take,
+        exhausted_at = case when g.remaining = v_take then p_now end
+    where g.id = v_lot.id;
+    v_user := purser.after_entry(v_user, purser.append_entry(
+      v_user, 'expiration', -v_take, format('expire:%s:%s', v_lot.id, v_user.entry_count + 1), p_now,
+      jsonb_build_array(jsonb_build_object('grant_id', v_lot.id::text, 'amount', v_take)),
+      p_event_at => v_lot.expires_at));
+  end loop;
+  return v_user;
+end
+$$;
+
+-- What a money function answers about an entry; the same for the first call and its replays.
+create or replace function purser.entry_answer(p_outcome text, p_entry public.credit_transactions)
+returns jsonb language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'outcome', p_outcome,
+    'transaction_id', p_entry.id::text,
+    'user_id', p_entry.user_id,
+    'amount', abs(p_entry.amount),
+    'balance', p_entry.balance_after,
+    'held', p_entry.held_after,
+    'available', p_entry.available_after,
+    'version', p_entry.version,
+    'lots', p_entry.lots,
+    'created_at', purser.iso(p_entry.created_at));
+$$;
+
+-- What a money function answers when it wrote nothing: the word and the balance as it stands.
+create or replace function purser.balance_answer(p_outcome text, p_user public.users)
+returns jsonb language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'outcome', p_outcome,
+    'user_id', p_user.id::text,
+    'balance', p_user.credits_balance,
+    'held', p_user.credits_held,
+    'available', purser.available(p_user),
+    'version', p_user.credits_version);
+$$;
+
+create or replace function purser.check_amount(p_amount bigint)
+returns void language plpgsql immutable set search_path = '' as $$
+begin
+  if p_amount is null or p_amount < 1 or p_amount > 9007199254740991 then
+    perform purser.raise_error(400, 'invalid_request',
+      format('amount must be a whole number of credits from 1 to 9007199254740991, not %s.', coalesce(p_amount::text, 'null')));
+  end if;
+end
+$$;
+
+create or replace function purser.check_key(p_key text)
+returns void language plpgsql immutable set search_path = '' as $$
+begin
+  if p_key is null or octet_length(p_key) not between 1 and 255 then
+    perform purser.raise_error(400, 'invalid_request', 'The idempotency key must have 1 to 255 bytes.');
+  end if;
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- ensure_user: the row of a user, created when there is none.
+--   p_replace  true = the given e-mail and customer replace those of the row; false = they only
+--              fill empty columns (a sign-in must not overwrite what the app keeps there).
+-- Answers {outcome: created | exists | not_found, user_id, email, stripe_customer_id, created}.
+-- not_found: the id cannot be one of this table, or the app's own columns forbid a bare row.
+-- Idempotent. Locks: the user row when it is changed.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.ensure_user(
+  p_user_id text, p_email text default null, p_stripe_customer_id text default null,
+  p_replace boolean default false)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_user public.users;
+  v_created boolean := false;
+begin
+  if purser.to_user_id(p_user_id) is null or p_user_id = '' then
+    return jsonb_build_object('outcome', 'not_found');
+  end if;
+  select * into v_user from public.users u where u.id = purser.to_user_id(p_user_id);
+  if v_user.id is null then
+    begin
+      insert into public.users (id, email, stripe_customer_id)
+      values (purser.to_user_id(p_user_id), p_email, p_stripe_customer_id)
+      on conflict (id) do nothing
+      returning true into v_created;
+    exception
+      when not_null_violation or foreign_key_violation or check_violation or unique_violation then
+        return jsonb_build_object('outcome', 'not_found', 'reason', sqlerrm);
+    end;
+    v_created := coalesce(v_created, false);
+    select * into v_user from public.users u where u.id = purser.to_user_id(p_user_id);
+  end if;
+  if not v_created and (
+    (p_email is not null and v_user.email is distinct from p_email and (p_replace or v_user.email is null))
+    or (p_stripe_customer_id is not null and v_user.stripe_customer_id is distinct from p_stripe_customer_id
+        and (p_replace or v_user.stripe_customer_id is null)))
+  then
+    update public.users u
+    set email = case when p_replace then coalesce(p_email, u.email) else coalesce(u.email, p_email) end,
+        stripe_customer_id = case when p_replace then coalesce(p_stripe_customer_id, u.stripe_customer_id)
+                                  else coalesce(u.stripe_customer_id, p_stripe_customer_id) end
+    where u.id = v_user.id
+    returning * into v_user;
+  end if;
+  return jsonb_build_object(
+    'outcome', case when v_created then 'created' else 'exists' end,
+    'user_id', v_user.id::text, 'email', v_user.email,
+    'stripe_customer_id', v_user.stripe_customer_id, 'created', v_created);
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- grant_credits: adds credits, once per economic object.
+--   p_type     purchase | allocation | bonus | adjustment
+--   p_key      idempotency key of the entry, unique per user: the first source for money objects,
+--              grant:<key> or adjust:<key> for callers' own
+--   p_lots     1 to 100 lots [{credits, expires_at, priority, paid, from_plan, cost_amount,
+--              cost_currency, catalogue_id, price_id}]; the entry's amount is their sum
+--   p_sources  all identities of one settlement (checkout:cs_, invoice:in_, payment:pi_), claimed
+--              together, in key order. Any of them taken = replayed, and the missing ones are
+--              attached to that same entry; taken for another user, or by two different entries
+--              = conflict and a finding, and none is added.
+--   p_event_at when it happened (default: now)
+-- Answers {outcome: applied | replayed | conflict | not_found, ..., grants, mirror}. First write
+-- wins: another amount under the same object is replayed plus a finding.
+-- Locks: the user row, then the source keys in order.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.grant_credits(
+  p_user_id text, p_type text, p_key text, p_lots jsonb,
+  p_sources jsonb default '[]',
+  p_description text default null, p_metadata jsonb default '{}',
+  p_stripe_session_id text default null, p_stripe_payment_intent_id text default null,
+  p_stripe_invoice_id text default null,
+  p_event_at timestamptz default null, p_now timestamptz default null)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_user public.users;
+  v_now timestamptz;
+  v_keys text[];
+  v_claimed text[] := '{}';
+  v_owner record;
+  v_entry public.credit_transactions;
+  v_amount bigint;
+  v_repaid bigint;
+  v_left_to_repay bigint;
+  v_lot record;
+  v_grant_id bigint;
+  v_grants jsonb := '[]';
+begin
+  if p_type not in ('purchase', 'allocation', 'bonus', 'adjustment') then
+    perform purser.raise_error(400, 'invalid_request', format('%s is not a type of grant.', p_type));
+  end if;
+  perform purser.check_key(p_key);
+  if jsonb_typeof(p_lots) is distinct from 'array' or jsonb_array_length(p_lots) not between 1 and 100 then
+    perform purser.raise_error(400, 'invalid_request', 'A grant has 1 to 100 lots.');
+  end if;
+  select coalesce(sum(l.credits), 0), min(l.credits) into v_amount, v_left_to_repay
+  from jsonb_to_recordset(p_lots) as l(credits bigint);
+  perform purser.check_amount(v_amount);
+  perform purser.check_amount(v_left_to_repay);
+  select coalesce(array_agg(distinct k order by k), '{}') into v_keys
+  from jsonb_array_elements_text(p_sources) k;
+
+  v_user := purser.lock_user(p_user_id);
+  v_now := coalesce(p_now, clock_timestamp());
+  if v_user.id is not null then
+    v_user := purser.expire_due(v_user, v_now);
+  end if;
+
+  -- Who owns these sources already? Twice at most: once before claiming, once when another
+  -- transaction claimed one of them between the look and the claim.
+  for v_round in 1..2 loop
+    select min(s.user_id) as user_id, min(s.entry_number) as entry_number, count(*) as taken,
+           count(distinct (s.user_id, s.entry_number)) as owners
+    into v_owner
+    from public.credit_sources s where s.source_key = any (v_keys);
+
+    if v_owner.owners > 1
+       or (v_owner.owners = 1 and v_owner.user_id <> coalesce(v_user.id::text, p_user_id)) then
+      perform purser.record_finding('source_conflict', p_key, p_user_id, jsonb_build_object(
+        'sources', p_sources, 'amount', v_amount, 'owners', (
+          select jsonb_agg(jsonb_build_object('source', s.source_key, 'user_id', s.user_id, 'entry_number', s.entry_number))
+          from public.credit_sources s where s.source_key = any (v_keys))));
+      return jsonb_build_object('outcome', 'conflict', 'user_id', p_user_id);
+    end if;
+
+    select * into v_entry from public.credit_transactions t
+    where t.user_id = coalesce(v_user.id::text, p_user_id)
+      and (t.entry_number = v_owner.entry_number
+           or (v_owner.owners = 0 and t.idempotency_key = p_key));
+    if found then
+      insert into public.credit_sources (source_key, user_id, entry_number)
+      select k, v_entry.user_id, v_entry.entry_number from unnest(v_keys) k order by k
+      on conflict (source_key) do nothing;
+      if v_entry.amount <> v_amount or v_entry.transaction_type <> p_type then
+        if cardinality(v_keys) = 0 then
+          return purser.entry_answer('conflict', v_entry);
+        end if;
+        perform purser.record_finding('source_amount_differs', p_key, v_entry.user_id, jsonb_build_object(
+          'sources', p_sources, 'granted', v_entry.amount, 'asked', v_amount,
+          'granted_type', v_entry.transaction_type, 'asked_type', p_type));
+      end if;
+      return purser.entry_answer('replayed', v_entry) || jsonb_build_object('mirror',
+        case when v_user.id is not null then purser.mirror_record(v_user) end);
+    end if;
+    if v_user.id is null then
+      return jsonb_build_object('outcome', 'not_found', 'user_id', p_user_id);
+    end if;
+
+    -- Claim all, in key order so that two settlements cannot wait for each other.
+    with claimed as (
+      insert into public.credit_sources (source_key, user_id, entry_number)
+      select k, v_user.id::text, v_user.entry_count + 1 from unnest(v_keys) k order by k
+      on conflict (source_key) do nothing
+      returning source_key)
+    select coalesce(array_agg(source_key), '{}') into v_claimed from claimed;
+    exit when cardinality(v_claimed) = cardinality(v_keys);
+    -- Another user's settlement was faster: give back what was claimed and look again.
+    delete from public.credit_sources s where s.source_key = any (v_claimed);
+  end loop;
+  if cardinality(v_claimed) <> cardinality(v_keys) then
+    perform purser.raise_error(503, 'dependency_down', 'Two settlements claim the same Stripe object at once; try again.');
+  end if;
+
+  -- Debt is repaid first, so that balance = sum(remaining) - debt, never both above zero.
+  v_repaid := least(v_user.credits_debt, v_amount);
+  v_user.credits_debt := v_user.credits_debt - v_repaid;
+  v_left_to_repay := v_repaid;
+  for v_lot in
+    select l.*, least(l.credits, v_repaid) as unused from jsonb_to_recordset(p_lots) as l(
+      credits bigint, expires_at timestamptz, priority integer, paid boolean, from_plan boolean,
+      cost_amount bigint, cost_currency text, catalogue_id text, price_id text)
+  loop
+    insert into public.credit_grants (
+      user_id, entry_number, amount, remaining, priority, expires_at, paid, from_plan,
+      cost_amount, cost_currency, catalogue_id, price_id, created_at, exhausted_at)
+    values (
+      v_user.id::text, v_user.entry_count + 1, v_lot.credits,
+      v_lot.credits - least(v_lot.credits, v_left_to_repay),
+      coalesce(v_lot.priority, 100), v_lot.expires_at, coalesce(v_lot.paid, p_type = 'purchase'),
+      coalesce(v_lot.from_plan, false), v_lot.cost_amount, v_lot.cost_currency,
+      v_lot.catalogue_id, v_lot.price_id, v_now,
+      case when v_lot.credits <= v_left_to_repay then v_now end)
+    returning id into v_grant_id;
+    v_left_to_repay := v_left_to_repay - least(v_lot.credits, v_left_to_repay);
+    v_grants := v_grants || jsonb_build_object('grant_id', v_grant_id::text, 'amount', v_lot.credits);
+  end loop;
+
+  v_entry := purser.append_entry(
+    v_user, p_type, v_amount, p_key, v_now, v_grants, p_description, p_metadata, p_event_at,
+    p_stripe_session_id, p_stripe_payment_intent_id, p_stripe_invoice_id);
+  v_user := purser.expire_due(purser.after_entry(v_user, v_entry), v_now);
+  return purser.entry_answer('applied', v_entry)
+    || jsonb_build_object('repaid_debt', v_repaid, 'mirror', purser.mirror_record(v_user));
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- consume_credits: spends p_amount credits, once per key.
+--   p_key  the caller's idempotency key; permanent, unique per user
+-- Answers {outcome: applied | replayed | conflict | insufficient_credits | suspended | not_found,
+--   transaction_id, amount, balance, held, available, version, lots, created_at, mirror}; a replay
+-- repeats the first answer. Only `applied` binds the key: a refusal writes nothing and is judged
+-- again. suspended: it would have passed without the suspension.
+-- Locks: the user row.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.consume_credits(
+  p_user_id text, p_amount bigint, p_key text,
+  p_description text default null, p_metadata jsonb default '{}',
+  p_now timestamptz default null)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_user public.users;
+  v_now timestamptz;
+  v_entry public.credit_transactions;
+begin
+  perform purser.check_amount(p_amount);
+  perform purser.check_key(p_key);
+
+  v_user := purser.lock_user(p_user_id);
+  if v_user.id is null then
+    return jsonb_build_object('outcome', 'not_found', 'user_id', p_user_id);
+  end if;
+  v_now := coalesce(p_now, clock_timestamp());
+  v_user := purser.expire_due(v_user, v_now);
+
+  select * into v_entry from public.credit_transactions t
+  where t.user_id = v_user.id::text and t.idempotency_key = 'consume:' || p_key;
+  if found then
+    return purser.entry_answer(case when v_entry.amount = -p_amount then 'replayed' else 'conflict' end, v_entry)
+      || jsonb_build_object('mirror', purser.mirror_record(v_user));
+  end if;
+
+  if purser.available(v_user) < p_amount then
+    return purser.balance_answer(
+        case when v_user.credits_balance - v_user.credits_held >= p_amount then 'suspended' else 'insufficient_credits' end,
+        v_user)
+      || jsonb_build_object('mirror', purser.mirror_record(v_user));
+  end if;
+
+  v_entry := purser.append_entry(
+    v_user, 'usage', -p_amount, 'consume:' || p_key, v_now,
+    purser.take_from_lots(v_user, p_amount, v_now), p_description, p_metadata);
+  v_user := purser.expire_due(purser.after_entry(v_user, v_entry), v_now);
+  return purser.entry_answer('applied', v_entry)
+    || jsonb_build_object('mirror', purser.mirror_record(v_user));
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- get_credit_balance: a user's balance as it stands, from one snapshot.
+-- Answers {outcome: found | not_found, user_id, balance, held, available, debt, version, plan,
+--   expiring: [{grant_id, credits, expires_at}] (the next 20), as_of, mirror}.
+-- Writes only when lots are due (their expiration entries), so that no answer holds credits that
+-- the next spending call would take. Locks: the user row, then only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.get_credit_balance(p_user_id text, p_now timestamptz default null)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := coalesce(p_now, clock_timestamp());
+  v_answer jsonb;
+begin
+  if exists (
+    select from public.users u
+    join public.credit_grants g on g.user_id = u.id::text and g.exhausted_at is null and g.expires_at <= v_now
+    where u.id = purser.to_user_id(p_user_id))
+  then
+    perform purser.expire_due(purser.lock_user(p_user_id), v_now);
+  end if;
+  select jsonb_build_object(
+    'outcome', 'found',
+    'user_id', u.id::text,
+    'balance', u.credits_balance,
+    'held', u.credits_held,
+    'available', purser.available(u),
+    'debt', u.credits_debt,
+    'version', u.credits_version,
+    'plan', u.plan,
+    'expiring', coalesce((
+      select jsonb_agg(jsonb_build_object('grant_id', e.id::text, 'credits', e.remaining, 'expires_at', purser.iso(e.expires_at))
+                       order by e.expires_at, e.id)
+      from (select g.id, g.remaining, g.expires_at from public.credit_grants g
+            where g.user_id = u.id::text and g.exhausted_at is null and g.expires_at is not null
+            order by g.expires_at, g.id limit 20) e), '[]'),
+    'as_of', purser.iso(v_now),
+    'mirror', purser.mirror_record(u))
+  into v_answer
+  from public.users u where u.id = purser.to_user_id(p_user_id);
+  return coalesce(v_answer, jsonb_build_object('outcome', 'not_found', 'user_id', p_user_id));
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- list_credit_transactions: a page of a user's entries, newest first.
+--   p_limit         1 to 100
+--   p_before_entry  only entries with a lower entry_number (the cursor)
+--   p_type, p_from (inclusive), p_to (exclusive)  filters
+-- Answers {outcome: found | not_found, data, has_more, next_before_entry}. A closed account's
+-- entries are found too. Reads only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.list_credit_transactions(
+  p_user_id text, p_limit integer default 50, p_before_entry bigint default null,
+  p_type text default null, p_from timestamptz default null, p_to timestamptz default null)
+returns jsonb language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_user_id text := coalesce(
+    (select u.id::text from public.users u where u.id = purser.to_user_id(p_user_id)),
+    (select c.user_id from public.closed_accounts c where c.user_id = p_user_id));
+  v_limit integer := least(greatest(coalesce(p_limit, 50), 1), 100);
+  v_data jsonb;
+  v_more boolean;
+begin
+  if v_user_id is null then
+    return jsonb_build_object('outcome', 'not_found', 'user_id', p_user_id);
+  end if;
+  select coalesce(jsonb_agg(jsonb_build_object(
+      'id', p.id::text, 'entry_number', p.entry_number, 'transaction_type', p.transaction_type,
+      'amount', p.amount, 'balance_after', p.balance_after, 'description', p.description,
+      'idempotency_key', p.idempotency_key, 'stripe_session_id', p.stripe_session_id,
+      'stripe_payment_intent_id', p.stripe_payment_intent_id, 'stripe_invoice_id', p.stripe_invoice_id,
+      'metadata', p.metadata, 'event_at', purser.iso(p.event_at), 'created_at', purser.iso(p.created_at))
+      order by p.entry_number desc) filter (where p.place <= v_limit), '[]'),
+    coalesce(bool_or(p.place > v_limit), false)
+  into v_data, v_more
+  from (
+    select t.*, row_number() over (order by t.entry_number desc) as place
+    from public.credit_transactions t
+    where t.user_id = v_user_id
+      and (p_before_entry is null or t.entry_number < p_before_entry)
+      and (p_type is null or t.transaction_type = p_type)
+      and (p_from is null or t.created_at >= p_from)
+      and (p_to is null or t.created_at < p_to)
+    order by t.entry_number desc
+    limit v_limit + 1) p;
+  return jsonb_build_object('outcome', 'found', 'data', v_data, 'has_more', v_more,
+    'next_before_entry', case when v_more then (v_data -> -1 ->> 'entry_number')::bigint end);
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- list_mirror_changes: the mirror records of users who changed since p_since, for mirror-repair.
+--   p_limit  1 to 1000 users, those who changed first first
+-- Answers {as_of, complete, records: [{user_id, ...mirror}]}. Reads only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.list_mirror_changes(p_since timestamptz, p_limit integer default 1000)
+returns jsonb language sql stable security definer set search_path = '' as $$
+  with changed as (
+    select c.user_id, min(c.created_at) as first_change from (
+      select t.user_id, t.created_at from public.credit_transactions t where t.created_at >= p_since
+      union all
+      select a.user_id, a.created_at from public.audit_events a
+      where a.created_at >= p_since and a.action in ('sync_user_credits', 'suspension')) c
+    group by c.user_id
+    order by min(c.created_at), c.user_id
+    limit least(greatest(p_limit, 1), 1000) + 1),
+  page as (select * from changed order by first_change, user_id limit least(greatest(p_limit, 1), 1000))
+  select jsonb_build_object(
+    'as_of', statement_timestamp(),
+    'complete', (select count(*) from changed) = (select count(*) from page),
+    'last_change', (select max(first_change) from page),
+    'records', coalesce((
+      select jsonb_agg(purser.mirror_record(u) || jsonb_build_object('user_id', u.id::text))
+      from page join public.users u on u.id = purser.to_user_id(page.user_id)), '[]'));
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- expire_due_credits: writes what is due, for up to p_limit users; the expire-credits job calls
+-- it until `more` is false. Answers {users, more}. Users locked by others are left for the next
+-- call (their own call expires them anyway).
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.expire_due_credits(p_limit integer default 200, p_now timestamptz default null)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := coalesce(p_now, clock_timestamp());
+  v_limit integer := least(greatest(coalesce(p_limit, 200), 1), 1000);
+  v_user public.users;
+  v_count integer := 0;
+begin
+  for v_user in
+    select u.* from public.users u
+    where u.id in (
+      select purser.to_user_id(g.user_id) from public.credit_grants g
+      where g.exhausted_at is null and g.expires_at <= v_now
+      order by g.expires_at limit v_limit)
+    order by u.id for no key update skip locked
+  loop
+    perform purser.expire_due(v_user, v_now);
+    v_count := v_count + 1;
+  end loop;
+  return jsonb_build_object('users', v_count, 'more', v_count > 0 and exists (
+    select from public.credit_grants g join public.users u on u.id = purser.to_user_id(g.user_id)
+    where g.exhausted_at is null and g.expires_at <= v_now
+      and u.credits_balance - u.credits_held > 0));
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- validate_credits_consistency: every drift there is; no rows = consistent. Closed accounts are
+-- read from their tombstone. Reads one snapshot.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.validate_credits_consistency()
+returns table (user_id text, issue text, expected bigint, actual bigint, detail jsonb)
+language sql stable security definer set search_path = '' as $$
+  with accounts as (
+    select u.id::text as user_id, u.credits_balance, u.credits_debt, u.entry_count from public.users u
+    union all
+    select c.user_id, c.credits_balance, c.credits_debt, c.entry_count from public.closed_accounts c),
+  entries as (
+    select t.user_id, sum(t.amount) as total, count(*) as entries, max(t.entry_number) as last_number
+    from public.credit_transactions t group by t.user_id),
+  lots as (
+    select g.user_id, sum(g.remaining) as remaining from public.credit_grants g
+    where g.exhausted_at is null group by g.user_id),
+  joined as (
+    select coalesce(a.user_id, e.user_id, l.user_id) as user_id, a.user_id is null as missing,
+           coalesce(a.credits_balance, 0) as balance, coalesce(a.credits_debt, 0) as debt,
+           coalesce(a.entry_count, 0) as entry_count, coalesce(e.total, 0)::bigint as total,
+           coalesce(e.entries, 0) as entries, coalesce(e.last_number, 0) as last_number,
+           coalesce(l.remaining, 0)::bigint as remaining
+    from accounts a
+    full join entries e on e.user_id = a.user_id
+    full join lots l on l.user_id = coalesce(a.user_id, e.user_id))
+  select j.user_id, 'account_missing', j.total, null::bigint, '{}'::jsonb from joined j where j.missing
+  union all
+  select j.user_id, 'balance', j.total, j.balance, '{}' from joined j
+  where not j.missing and j.balance <> j.total
+  union all
+  select j.user_id, 'lots', j.balance, j.remaining - j.debt,
+         jsonb_build_object('remaining', j.remaining, 'debt', j.debt)
+  from joined j where not j.missing and j.remaining - j.debt <> j.balance
+  union all
+  select j.user_id, 'debt', 0::bigint, j.debt, jsonb_build_object('remaining', j.remaining)
+  from joined j where j.debt > 0 and j.remaining > 0
+  union all
+  select j.user_id, 'numbering', j.entries, greatest(j.last_number, j.entry_count),
+         jsonb_build_object('entries', j.entries, 'last_number', j.last_number, 'entry_count', j.entry_count)
+  from joined j where not j.missing and (j.entries <> j.last_number or j.entries <> j.entry_count)
+  union all
+  select s.user_id, 'running_balance', s.before + s.amount, s.balance_after,
+         jsonb_build_object('entry_number', s.entry_number)
+  from (
+    select t.user_id, t.entry_number, t.amount, t.balance_after,
+           coalesce(lag(t.balance_after) over (partition by t.user_id order by t.entry_number), 0) as before
+    from public.credit_transactions t) s
+  where s.before + s.amount <> s.balance_after;
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- sync_user_credits: sets a user's projection (balance, debt, entry count) to what the entries
+-- and lots say; writes an audit event and raises the version when something changed.
+-- Answers {user_id, before, after, changed}. Errors: user_not_found (PT404). Locks: the user row.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.sync_user_credits(p_user_id text)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_user public.users;
+  v_total bigint;
+  v_last bigint;
+  v_remaining bigint;
+  v_before jsonb;
+  v_after jsonb;
+begin
+  v_user := purser.lock_user(p_user_id);
+  if v_user.id is null then
+    perform purser.raise_error(404, 'user_not_found', format('There is no user %s.', p_user_id));
+  end if;
+  select coalesce(sum(t.amount), 0), coalesce(max(t.entry_number), 0) into v_total, v_last
+  from public.credit_transactions t where t.user_id = v_user.id::text;
+  select coalesce(sum(g.remaining), 0) into v_remaining
+  from public.credit_grants g where g.user_id = v_user.id::text and g.exhausted_at is null;
+  v_before := jsonb_build_object('balance', v_user.credits_balance, 'debt', v_user.credits_debt, 'entry_count', v_user.entry_count);
+  v_after := jsonb_build_object('balance', v_total, 'debt', greatest(v_remaining - v_total, 0), 'entry_count', v_last);
+  if v_before <> v_after then
+    update public.users u
+    set credits_balance = v_total, credits_debt = greatest(v_remaining - v_total, 0),
+        entry_count = v_last, credits_version = u.credits_version + 1
+    where u.id = v_user.id;
+    insert into public.audit_events (actor, action, user_id, reason, before, after)
+    values ('sql', 'sync_user_credits', v_user.id::text, 'projection differed from the entries', v_before, v_after);
+  end if;
+  return jsonb_build_object('user_id', v_user.id::text, 'before', v_before, 'after', v_after, 'changed', v_before <> v_after);
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- Guards. ENABLE ALWAYS: they fire under session_replication_role = replica as well.
+-- ---------------------------------------------------------------------------------------------
+create or replace function purser.refuse_change()
+returns trigger language plpgsql set search_path = '' as $$
+begin
+  raise exception '% on %.% is not allowed: it is written only by Purser''s functions', tg_op, tg_table_schema, tg_table_name
+    using errcode = 'insufficient_privilege',
+          hint = 'Corrections are new entries: see adjust_credits and sync_user_credits.';
+end
+$$;
+
+do $$
+declare
+  v_table text;
+begin
+  foreach v_table in array array['credit_transactions', 'credit_sources', 'credit_grants', 'closed_accounts', 'audit_events'] loop
+    execute format('drop trigger if exists purser_foreign_write on public.%I', v_table);
+    execute format('create trigger purser_foreign_write before insert or update or delete on public.%I
+      for each row when (current_user <> ''purser_ledger'') execute function purser.refuse_change()', v_table);
+    execute format('drop trigger if exists purser_truncate on public.%I', v_table);
+    execute format('create trigger purser_truncate before truncate on public.%I
+      for each statement execute function purser.refuse_change()', v_table);
+    execute format('alter table public.%I enable always trigger purser_foreign_write', v_table);
+    execute format('alter table public.%I enable always trigger purser_truncate', v_table);
+  end loop;
+  -- Nobody rewrites history, Purser's own functions included.
+  foreach v_table in array array['credit_transactions', 'audit_events'] loop
+    execute format('drop trigger if exists purser_append_only on public.%I', v_table);
+    execute format('create trigger purser_append_only before update or delete on public.%I
+      for each row execute function purser.refuse_change()', v_table);
+    execute format('alter table public.%I enable always trigger purser_append_only', v_table);
+  end loop;
+end
+$$;
+
+-- Money columns and the id of `users` change only inside Purser's functions.
+create or replace function purser.refuse_money_change()
+returns trigger language plpgsql set search_path = '' as $$
+begin
+  raise exception 'credits_ columns, entry_count and id of % change only through Purser''s functions', tg_table_name
+    using errcode = 'insufficient_privilege',
+          hint = 'Grant, consume or adjust credits by function; repair drift with sync_user_credits(user).';
+end
+$$;
+
+-- A new row starts at zero, or takes over the counters of the closed account of the same id.
+create or replace function purser.open_account()
+returns trigger language plpgsql security definer set search_path = '' as $$
+declare
+  v_closed public.closed_accounts;
+begin
+  if new.credits_balance <> 0 or new.credits_held <> 0 or new.credits_debt <> 0
+     or new.credits_version <> 0 or new.credits_suspended or new.entry_count <> 0 then
+    raise exception 'a new row of % starts with zero credits', tg_table_name
+      using errcode = 'insufficient_privilege', hint = 'Insert the user, then grant credits by function.';
+  end if;
+  delete from public.closed_accounts c where c.user_id = new.id::text returning * into v_closed;
+  if v_closed.user_id is not null then
+    new.credits_balance := v_closed.credits_balance;
+    new.credits_held := v_closed.credits_held;
+    new.credits_debt := v_closed.credits_debt;
+    new.credits_version := v_closed.credits_version + 1;
+    new.credits_suspended := v_closed.credits_suspended;
+    new.entry_count := v_closed.entry_count;
+    new.plan := v_closed.plan;
+    insert into public.audit_events (actor, action, user_id, after)
+    values ('sql', 'account_returned', v_closed.user_id, to_jsonb(v_closed));
+  end if;
+  return new;
+end
+$$;
+
+create or replace function purser.close_account()
+returns trigger language plpgsql security definer set search_path = '' as $$
+begin
+  insert into public.closed_accounts as c (
+    user_id, credits_balance, credits_held, credits_debt, credits_version, credits_suspended, entry_count, plan)
+  values (old.id::text, old.credits_balance, old.credits_held, old.credits_debt, old.credits_version,
+          old.credits_suspended, old.entry_count, old.plan);
+  insert into public.audit_events (actor, action, user_id, before)
+  values ('sql', 'account_closed', old.id::text, jsonb_build_object(
+    'balance', old.credits_balance, 'debt', old.credits_debt, 'held', old.credits_held, 'entry_count', old.entry_count));
+  return old;
+end
+$$;
+
+reset role;
+
+drop trigger if exists purser_money_guard on public.users;
+create trigger purser_money_guard before update on public.users for each row
+  when (old.id is distinct from new.id
+    or (current_user <> 'purser_ledger' and (
+      old.credits_balance is distinct from new.credits_balance
+      or old.credits_held is distinct from new.credits_held
+      or old.credits_debt is distinct from new.credits_debt
+      or old.credits_version is distinct from new.credits_version
+      or old.credits_suspended is distinct from new.credits_suspended
+      or old.entry_count is distinct from new.entry_count)))
+  execute function purser.refuse_money_change();
+drop trigger if exists purser_open_account on public.users;
+create trigger purser_open_account before insert on public.users for each row
+  execute function purser.open_account();
+drop trigger if exists purser_close_account on public.users;
+create trigger purser_close_account after delete on public.users for each row
+  execute function purser.close_account();
+drop trigger if exists purser_truncate on public.users;
+create trigger purser_truncate before truncate on public.users for each statement
+  execute function purser.refuse_change();
+alter table public.users enable always trigger purser_money_guard;
+alter table public.users enable always trigger purser_open_account;
+alter table public.users enable always trigger purser_close_account;
+alter table public.users enable always trigger purser_truncate;
+
+-- ---------------------------------------------------------------------------------------------
+-- Who may do what
+-- ---------------------------------------------------------------------------------------------
+
+alter table public.credit_transactions enable row level security;
+alter table public.credit_sources enable row level security;
+alter table public.credit_grants enable row level security;
+alter table public.closed_accounts enable row level security;
+alter table public.audit_events enable row level security;
+alter table public.reconciliation_findings enable row level security;
+
+drop policy if exists credit_transactions_select_own on public.credit_transactions;
+create policy credit_transactions_select_own on public.credit_transactions for select to authenticated
+  using (user_id = (select auth.jwt() ->> 'sub'));
+drop policy if exists credit_grants_select_own on public.credit_grants;
+create policy credit_grants_select_own on public.credit_grants for select to authenticated
+  using (user_id = (select auth.jwt() ->> 'sub'));
+drop policy if exists audit_events_select_admin on public.audit_events;
+create policy audit_events_select_admin on public.audit_events for select to authenticated
+  using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'admin');
+drop policy if exists reconciliation_findings_select_admin on public.reconciliation_findings;
+create policy reconciliation_findings_select_admin on public.reconciliation_findings for select to authenticated
+  using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'admin');
+drop policy if exists credit_sources_deny on public.credit_sources;
+create policy credit_sources_deny on public.credit_sources for all to anon, authenticated using (false);
+drop policy if exists closed_accounts_deny on public.closed_accounts;
+create policy closed_accounts_deny on public.closed_accounts for all to anon, authenticated using (false);
+
+set local role purser_ledger;
+
+revoke all on public.credit_transactions, public.credit_sources, public.credit_grants,
+  public.closed_accounts, public.audit_events, public.reconciliation_findings
+  from public, anon, authenticated, service_role;
+grant select on public.credit_transactions, public.credit_grants, public.audit_events,
+  public.reconciliation_findings to authenticated;
+grant select on public.credit_transactions, public.credit_sources, public.credit_grants,
+  public.closed_accounts, public.audit_events, public.reconciliation_findings to service_role;
+
+-- Postgres lets everybody execute a new function; ours are for service_role alone. Each file of
+-- sql/ ends with this call.
+create or replace procedure purser.restrict_functions()
+language plpgsql set search_path = '' as $$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select p.oid::regprocedure from pg_catalog.pg_proc p
+    where p.proowner = 'purser_ledger'::regrole and p.pronamespace in ('public'::regnamespace, 'purser'::regnamespace)
+  loop
+    execute format('revoke all on routine %s from public, anon, authenticated, service_role', v_function);
+    if (select p.pronamespace from pg_catalog.pg_proc p where p.oid = v_function) = 'public'::regnamespace then
+      execute format('grant execute on routine %s to service_role', v_function);
+    end if;
+  end loop;
+end
+$$;
+call purser.restrict_functions();
+
+reset role;
+revoke create on schema public from purser_ledger;
+revoke purser_ledger from current_user;
+
+notify pgrst, 'reload schema';

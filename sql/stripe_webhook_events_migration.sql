@@ -1,0 +1,423 @@
+-- Purser: the inbox of Stripe events and the function that turns an event into money.
+--
+-- Paste after checkout_migration.sql, or run `npm run migrate`. Safe to run again.
+--
+-- An event is a row before anything is done about it. Its status leads:
+--   in flight  received (due at next_attempt_at), leased (somebody works on it until
+--              leased_until), failed (due again at next_attempt_at)
+--   ended      processed, ignored, parked (waits for its user), dead (needs a person)
+--   logged     put in by hand through SQL, worked on only when asked
+-- `lease` is a number that rises with each lease: a worker that lost its lease is refused.
+
+do $$
+begin
+  perform set_config('lock_timeout', '5s', true), set_config('client_min_messages', 'warning', true);
+end
+$$;
+
+grant purser_ledger to current_user;
+grant create on schema public to purser_ledger;
+set local role purser_ledger;
+
+create table if not exists public.stripe_webhook_events (
+  id uuid primary key default gen_random_uuid(),
+  stripe_event_id text not null unique,
+  event_type text not null,
+  object_id text,
+  order_key text,
+  event_data jsonb not null,
+  event_created_at timestamptz,
+  status text not null default 'received' check (status in (
+    'logged', 'received', 'leased', 'failed', 'parked', 'processed', 'ignored', 'dead')),
+  processed boolean not null default false,
+  processed_at timestamptz,
+  error_message text,
+  retry_count integer not null default 0,
+  next_attempt_at timestamptz,
+  waiting_for text,
+  lease bigint not null default 0,
+  leased_until timestamptz,
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp()
+);
+create index if not exists idx_stripe_webhook_event_id on public.stripe_webhook_events (stripe_event_id, id);
+create index if not exists idx_stripe_webhook_type on public.stripe_webhook_events (event_type);
+create index if not exists idx_stripe_webhook_processed on public.stripe_webhook_events (processed);
+create index if not exists idx_stripe_webhook_unprocessed on public.stripe_webhook_events (next_attempt_at)
+  where status in ('received', 'failed', 'leased');
+create index if not exists idx_stripe_webhook_created on public.stripe_webhook_events (created_at);
+create index if not exists stripe_webhook_events_object on public.stripe_webhook_events (object_id);
+create index if not exists stripe_webhook_events_in_flight on public.stripe_webhook_events (order_key)
+  where status in ('received', 'failed', 'leased');
+create index if not exists stripe_webhook_events_waiting on public.stripe_webhook_events (waiting_for)
+  where status = 'parked';
+comment on table public.stripe_webhook_events is 'Every Stripe event that was received, with what became of it.';
+comment on column public.stripe_webhook_events.order_key is 'Events with the same key are worked on one at a time.';
+comment on column public.stripe_webhook_events.waiting_for is 'The user id or Stripe customer id a parked event waits for.';
+
+-- Keeps the columns that follow the status, whoever writes it; processed = false asks for the
+-- event to be worked on again.
+create or replace function purser.follow_event_status()
+returns trigger language plpgsql set search_path = '' as $$
+begin
+  if old.processed and not new.processed and new.status = old.status then
+    new.status := 'received';
+  end if;
+  if new.status is distinct from old.status then
+    new.processed := new.status in ('processed', 'ignored');
+    new.processed_at := case when new.processed then coalesce(new.processed_at, clock_timestamp()) end;
+    if new.status = 'received' then
+      new.next_attempt_at := clock_timestamp();
+      new.waiting_for := null;
+    end if;
+    if new.status in ('processed', 'ignored', 'parked', 'dead') then
+      new.next_attempt_at := null;
+    end if;
+    if new.status <> 'leased' then
+      new.leased_until := null;
+    end if;
+  end if;
+  new.updated_at := clock_timestamp();
+  return new;
+end
+$$;
+drop trigger if exists purser_follow_status on public.stripe_webhook_events;
+create trigger purser_follow_status before update on public.stripe_webhook_events
+  for each row execute function purser.follow_event_status();
+
+-- True when no other event of the same object is being worked on. Takes the object's lock until
+-- the end of the transaction, so that two claims cannot both see it free.
+create or replace function purser.object_is_free(p_order_key text, p_id uuid, p_now timestamptz, p_wait boolean)
+returns boolean language plpgsql set search_path = '' as $$
+begin
+  if p_order_key is null then
+    return true;
+  end if;
+  if p_wait then
+    perform pg_advisory_xact_lock(hashtextextended('purser:event:' || p_order_key, 0));
+  elsif not pg_try_advisory_xact_lock(hashtextextended('purser:event:' || p_order_key, 0)) then
+    return false;
+  end if;
+  return not exists (
+    select from public.stripe_webhook_events e
+    where e.order_key = p_order_key and e.id <> p_id and e.status = 'leased' and e.leased_until > p_now);
+end
+$$;
+
+create or replace function purser.leased_event(p_event public.stripe_webhook_events)
+returns jsonb language sql immutable set search_path = '' as $$
+  select jsonb_build_object('event_id', p_event.stripe_event_id, 'event_type', p_event.event_type,
+    'object_id', p_event.object_id, 'fence', p_event.lease, 'attempt', p_event.retry_count + 1,
+    'payload', p_event.event_data);
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- receive_webhook_event: commits an event to the inbox, with the lease taken for the caller
+-- when no other event of the same object is being worked on.
+-- Answers {outcome: received | duplicate | requeued, leased, fence}. duplicate: it was here; only
+-- a parked one is put back to work (requeued). Idempotent by p_event_id.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.receive_webhook_event(
+  p_event_id text, p_event_type text, p_object_id text, p_order_key text,
+  p_event_created_at timestamptz, p_payload jsonb, p_lease_seconds integer default 60)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_id uuid := gen_random_uuid();
+  v_free boolean := purser.object_is_free(p_order_key, v_id, v_now, true);
+  v_event public.stripe_webhook_events;
+begin
+  insert into public.stripe_webhook_events as e (
+    id, stripe_event_id, event_type, object_id, order_key, event_created_at, event_data, status,
+    next_attempt_at, lease, leased_until)
+  values (
+    v_id, p_event_id, p_event_type, p_object_id, p_order_key, p_event_created_at, p_payload,
+    case when v_free then 'leased' else 'received' end, v_now,
+    case when v_free then 1 else 0 end,
+    case when v_free then v_now + make_interval(secs => p_lease_seconds) end)
+  on conflict (stripe_event_id) do nothing
+  returning * into v_event;
+  if v_event.id is not null then
+    return jsonb_build_object('outcome', 'received', 'leased', v_free, 'fence', v_event.lease);
+  end if;
+  update public.stripe_webhook_events e
+  set status = case when v_free then 'leased' else 'received' end,
+      lease = e.lease + case when v_free then 1 else 0 end,
+      leased_until = case when v_free then v_now + make_interval(secs => p_lease_seconds) end
+  where e.stripe_event_id = p_event_id and e.status = 'parked'
+  returning * into v_event;
+  if v_event.id is not null then
+    return jsonb_build_object('outcome', 'requeued', 'leased', v_free, 'fence', v_event.lease);
+  end if;
+  return jsonb_build_object('outcome', 'duplicate', 'leased', false);
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- claim_webhook_events: leases up to p_limit events that are due (received, failed with their
+-- retry due, or leased by somebody who died), the oldest at Stripe first, at most one of an
+-- object; with p_order_key only events of that object. Rows claimed by others are passed over.
+-- Answers [{event_id, event_type, object_id, fence, attempt, payload}].
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.claim_webhook_events(
+  p_limit integer default 10, p_lease_seconds integer default 60, p_order_key text default null)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_limit integer := least(greatest(coalesce(p_limit, 10), 1), 100);
+  v_event public.stripe_webhook_events;
+  v_claimed jsonb := '[]';
+begin
+  for v_event in
+    select * from public.stripe_webhook_events e
+    where ((e.status in ('received', 'failed') and e.next_attempt_at <= v_now)
+        or (e.status = 'leased' and e.leased_until <= v_now))
+      and (p_order_key is null or e.order_key = p_order_key)
+    order by e.event_created_at nulls first, e.created_at
+    limit v_limit * 4
+    for update skip locked
+  loop
+    continue when not purser.object_is_free(v_event.order_key, v_event.id, v_now, false);
+    update public.stripe_webhook_events e
+    set status = 'leased', lease = e.lease + 1, leased_until = v_now + make_interval(secs => p_lease_seconds)
+    where e.id = v_event.id
+    returning * into v_event;
+    v_claimed := v_claimed || purser.leased_event(v_event);
+    exit when jsonb_array_length(v_claimed) >= v_limit;
+  end loop;
+  return v_claimed;
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- apply_webhook_effects: everything an event leads to and "processed", in ONE transaction.
+--   p_event_id, p_fence  the lease under which the work was done; both null for work without an
+--              event (the success page settles its session itself)
+--   p_effects  [{"kind": "grant", user_id, type, key, lots, sources, description, metadata,
+--                 session_id, payment_intent_id, invoice_id, event_at}
+--               {"kind": "checkout_state", session_id, state}
+--               {"kind": "customer", customer_id, user_id}
+--               {"kind": "finding", code, subject, user_id, detail}
+--               {"kind": "audit", action, user_id, reason, after}
+--               {"kind": "ignore", reason}
+--               {"kind": "park", waiting_for, reason}]   1 to 100, applied in this order
+-- Answers {outcome: applied | parked | ignored | stale, results: [one for each effect], waiting}.
+-- stale: the lease was lost, nothing was written. parked: a grant's user does not exist, or the
+-- event said so. `waiting`: other events of the same object are due.
+-- Locks: the event row, then users in id order.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.apply_webhook_effects(p_event_id text, p_fence bigint, p_effects jsonb)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_event public.stripe_webhook_events;
+  v_effect jsonb;
+  v_result jsonb;
+  v_results jsonb := '[]';
+  v_status text := 'processed';
+  v_reason text;
+  v_waiting_for text;
+  v_user_id text;
+begin
+  if jsonb_typeof(p_effects) is distinct from 'array' or jsonb_array_length(p_effects) > 100 then
+    perform purser.raise_error(400, 'invalid_request', 'p_effects must be an array of at most 100 effects.');
+  end if;
+  if p_event_id is not null then
+    select * into v_event from public.stripe_webhook_events e where e.stripe_event_id = p_event_id for update;
+    if v_event.id is null or v_event.status <> 'leased' or v_event.lease is distinct from p_fence then
+      return jsonb_build_object('outcome', 'stale', 'results', '[]'::jsonb, 'waiting', false);
+    end if;
+  end if;
+
+  for v_user_id in
+    select distinct e ->> 'user_id' from jsonb_array_elements(p_effects) e where e ->> 'kind' = 'grant' order by 1
+  loop
+    perform purser.lock_user(v_user_id);
+  end loop;
+
+  for v_effect in select * from jsonb_array_elements(p_effects) loop
+    v_result := jsonb_build_object('outcome', 'applied');
+    case v_effect ->> 'kind'
+      when 'grant' then
+        v_result := public.grant_credits(
+          p_user_id => v_effect ->> 'user_id', p_type => v_effect ->> 'type', p_key => v_effect ->> 'key',
+          p_lots => v_effect -> 'lots', p_sources => coalesce(v_effect -> 'sources', '[]'),
+          p_description => v_effect ->> 'description', p_metadata => coalesce(v_effect -> 'metadata', '{}'),
+          p_stripe_session_id => v_effect ->> 'session_id',
+          p_stripe_payment_intent_id => v_effect ->> 'payment_intent_id',
+          p_stripe_invoice_id => v_effect ->> 'invoice_id',
+          p_event_at => (v_effect ->> 'event_at')::timestamptz);
+        if v_result ->> 'outcome' = 'not_found' then
+          v_status := 'parked';
+          v_reason := format('user %s does not exist', v_effect ->> 'user_id');
+          v_waiting_for := v_effect ->> 'user_id';
+        elsif v_result ->> 'outcome' in ('applied', 'replayed') and v_effect ->> 'session_id' is not null then
+          perform purser.set_checkout_state(v_effect ->> 'session_id', 'credited');
+        end if;
+      when 'checkout_state' then
+        perform purser.set_checkout_state(v_effect ->> 'session_id', v_effect ->> 'state');
+      when 'customer' then
+        v_result := public.link_stripe_customer(v_effect ->> 'user_id', v_effect ->> 'customer_id');
+      when 'finding' then
+        perform purser.record_finding(v_effect ->> 'code', v_effect ->> 'subject', v_effect ->> 'user_id',
+          coalesce(v_effect -> 'detail', '{}'));
+      when 'audit' then
+        insert into public.audit_events (actor, action, user_id, reason, after)
+        values (coalesce('stripe:' || p_event_id, 'purser'), v_effect ->> 'action', v_effect ->> 'user_id',
+          v_effect ->> 'reason', v_effect -> 'after');
+      when 'ignore' then
+        v_status := 'ignored';
+        v_reason := v_effect ->> 'reason';
+      when 'park' then
+        v_status := 'parked';
+        v_reason := v_effect ->> 'reason';
+        v_waiting_for := v_effect ->> 'waiting_for';
+      else
+        perform purser.raise_error(400, 'invalid_request', format('There is no effect of kind %s.', v_effect ->> 'kind'));
+    end case;
+    v_results := v_results || (v_result || jsonb_build_object('kind', v_effect ->> 'kind'));
+  end loop;
+
+  if v_event.id is not null then
+    update public.stripe_webhook_events e
+    set status = v_status, error_message = v_reason, waiting_for = v_waiting_for
+    where e.id = v_event.id;
+  end if;
+  return jsonb_build_object(
+    'outcome', case v_status when 'processed' then 'applied' else v_status end,
+    'reason', v_reason,
+    'results', v_results,
+    'waiting', v_event.order_key is not null and exists (
+      select from public.stripe_webhook_events e
+      where e.order_key = v_event.order_key and e.id <> v_event.id
+        and e.status in ('received', 'failed') and e.next_attempt_at <= clock_timestamp()));
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- fail_webhook_event: records a failed attempt. p_delay_seconds: when to try again; null = the
+-- event is dead and needs a person. Answers {outcome: failed | dead | stale}.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.fail_webhook_event(
+  p_event_id text, p_fence bigint, p_error text, p_delay_seconds double precision default null)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+begin
+  update public.stripe_webhook_events e
+  set status = case when p_delay_seconds is null then 'dead' else 'failed' end,
+      error_message = left(p_error, 2000),
+      retry_count = e.retry_count + 1,
+      next_attempt_at = clock_timestamp() + make_interval(secs => p_delay_seconds)
+  where e.stripe_event_id = p_event_id and e.status = 'leased' and e.lease = p_fence;
+  return jsonb_build_object('outcome', case when not found then 'stale' when p_delay_seconds is null then 'dead' else 'failed' end);
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- requeue_webhook_events: puts events that failed or ended back to `received`.
+--   p_event_ids  these; else by p_status (null = failed, parked and dead), p_type, p_since
+--   p_dry_run    only counts
+-- At most 1000 a call, oldest first. Each is audited with p_actor.
+-- Answers {matched, requeued, event_ids, dry_run}.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.requeue_webhook_events(
+  p_event_ids jsonb default null, p_status text default null, p_type text default null,
+  p_since timestamptz default null, p_dry_run boolean default false, p_actor text default 'sql')
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_ids text[];
+begin
+  select coalesce(array_agg(r.stripe_event_id), '{}') into v_ids from (
+    select e.stripe_event_id from public.stripe_webhook_events e
+    where (case
+        when p_event_ids is not null then e.stripe_event_id in (select jsonb_array_elements_text(p_event_ids)) and e.status <> 'leased'
+        when p_status is not null then e.status = p_status
+        else e.status in ('failed', 'parked', 'dead') end)
+      and (p_type is null or e.event_type = p_type)
+      and (p_since is null or e.created_at >= p_since)
+    order by e.created_at limit 1000
+    for update skip locked) r;
+  if not p_dry_run and cardinality(v_ids) > 0 then
+    -- next_attempt_at for rows that already are `received` or `failed` and wait for their time.
+    update public.stripe_webhook_events e
+    set status = 'received', retry_count = 0, error_message = null, next_attempt_at = clock_timestamp()
+    where e.stripe_event_id = any (v_ids);
+    insert into public.audit_events (actor, action, reason, after)
+    values (p_actor, 'retry_webhooks', null, jsonb_build_object('event_ids', to_jsonb(v_ids)));
+  end if;
+  return jsonb_build_object('matched', cardinality(v_ids),
+    'requeued', case when p_dry_run then 0 else cardinality(v_ids) end,
+    'event_ids', to_jsonb(v_ids), 'dry_run', p_dry_run);
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- requeue_parked_events: puts parked events whose user exists by now back to `received`; part of
+-- the sweep, so that they resolve however the user came to be. Answers {requeued}.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.requeue_parked_events(p_limit integer default 200)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_count integer;
+begin
+  update public.stripe_webhook_events e set status = 'received'
+  where e.id in (
+    select p.id from public.stripe_webhook_events p
+    where p.status = 'parked' and p.waiting_for is not null and (
+      exists (select from public.users u where u.id = purser.to_user_id(p.waiting_for))
+      or exists (select from public.stripe_customers c
+                 join public.users u on u.id = purser.to_user_id(c.user_id)
+                 where c.customer_id = p.waiting_for))
+    order by p.created_at limit least(greatest(p_limit, 1), 1000)
+    for update skip locked);
+  get diagnostics v_count = row_count;
+  return jsonb_build_object('requeued', v_count);
+end
+$$;
+
+-- The same the moment a user appears. Never raises: a sign-up must not fail because of it; the
+-- sweep finds what this misses.
+create or replace function purser.requeue_parked_of_user()
+returns trigger language plpgsql security definer set search_path = '' as $$
+begin
+  update public.stripe_webhook_events e set status = 'received'
+  where e.status = 'parked' and e.waiting_for in (new.id::text, new.stripe_customer_id);
+  return new;
+exception when others then
+  raise warning 'purser: parked events of user % were not re-queued: %', new.id, sqlerrm;
+  return new;
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- get_object_events: how far the events of an object are: {parked, in_flight}. Reads only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.get_object_events(p_object_id text)
+returns jsonb language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object(
+    'parked', coalesce(bool_or(e.status = 'parked'), false),
+    'in_flight', coalesce(bool_or(e.status in ('received', 'leased', 'failed')), false))
+  from public.stripe_webhook_events e where e.object_id = p_object_id;
+$$;
+
+call purser.restrict_functions();
+reset role;
+
+drop trigger if exists purser_requeue_parked on public.users;
+create trigger purser_requeue_parked after insert or update of stripe_customer_id on public.users
+  for each row execute function purser.requeue_parked_of_user();
+alter table public.users enable always trigger purser_requeue_parked;
+
+alter table public.stripe_webhook_events enable row level security;
+drop policy if exists stripe_webhook_events_select_admin on public.stripe_webhook_events;
+create policy stripe_webhook_events_select_admin on public.stripe_webhook_events for select to authenticated
+  using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'admin');
+
+set local role purser_ledger;
+revoke all on public.stripe_webhook_events from public, anon, authenticated, service_role;
+grant select on public.stripe_webhook_events to authenticated, service_role;
+grant update (processed, retry_count), delete on public.stripe_webhook_events to service_role;
+reset role;
+
+revoke create on schema public from purser_ledger;
+revoke purser_ledger from current_user;
+
+notify pgrst, 'reload schema';
