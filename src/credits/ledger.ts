@@ -1,0 +1,130 @@
+import { PurserError } from '../core/errors.ts';
+import type { Database, Json, MirrorRecord } from '../core/ports.ts';
+import type {
+  BalanceAnswer,
+  ConsumeAnswer,
+  CreditTransaction,
+  UserAnswer,
+} from './credits.types.ts';
+
+/**
+ * The money functions of the database, typed. One function here is one SQL function; the rules,
+ * outcomes and locks are documented there (sql/credit_transactions_migration.sql).
+ */
+
+export type LedgerBalance = Omit<BalanceAnswer, 'source' | 'next_grant'> & { mirror: MirrorRecord };
+
+interface Refusal {
+  user_id: string;
+  balance: number;
+  held: number;
+  available: number;
+  version: number;
+  mirror: MirrorRecord;
+}
+
+export type ConsumeOutcome =
+  | (Omit<ConsumeAnswer, 'outcome'> & { outcome: 'applied' | 'replayed'; mirror: MirrorRecord })
+  | { outcome: 'conflict' }
+  | (Refusal & { outcome: 'insufficient_credits' | 'suspended' })
+  | { outcome: 'not_found' };
+
+export async function getCreditBalance(db: Database, userId: string): Promise<LedgerBalance> {
+  const answer = await db.rpc<(LedgerBalance & { outcome: 'found' }) | { outcome: 'not_found' }>(
+    'get_credit_balance',
+    { p_user_id: userId },
+  );
+  if (answer.outcome === 'not_found') throw userNotFound(userId);
+  return answer;
+}
+
+export function consumeCredits(
+  db: Database,
+  request: { userId: string; amount: number; key: string; description?: string; metadata?: Json },
+): Promise<ConsumeOutcome> {
+  return db.rpc('consume_credits', {
+    p_user_id: request.userId,
+    p_amount: request.amount,
+    p_key: request.key,
+    p_description: request.description,
+    p_metadata: request.metadata,
+  });
+}
+
+export async function listCreditTransactions(
+  db: Database,
+  filter: {
+    userId: string;
+    limit: number;
+    beforeEntry?: number | undefined;
+    type?: string | undefined;
+    from?: string | undefined;
+    to?: string | undefined;
+  },
+): Promise<{ data: CreditTransaction[]; has_more: boolean; next_before_entry: number | null }> {
+  type Page = { data: CreditTransaction[]; has_more: boolean; next_before_entry: number | null };
+  const answer = await db.rpc<(Page & { outcome: 'found' }) | { outcome: 'not_found' }>(
+    'list_credit_transactions',
+    {
+      p_user_id: filter.userId,
+      p_limit: filter.limit,
+      p_before_entry: filter.beforeEntry,
+      p_type: filter.type,
+      p_from: filter.from,
+      p_to: filter.to,
+    },
+  );
+  if (answer.outcome === 'not_found') throw userNotFound(filter.userId);
+  return answer;
+}
+
+export async function ensureUser(
+  db: Database,
+  user: { userId: string; email?: string; stripeCustomerId?: string; replace: boolean },
+): Promise<UserAnswer> {
+  const answer = await db.rpc<
+    (UserAnswer & { outcome: 'created' | 'exists' }) | { outcome: 'not_found'; reason?: string }
+  >('ensure_user', {
+    p_user_id: user.userId,
+    p_email: user.email,
+    p_stripe_customer_id: user.stripeCustomerId,
+    p_replace: user.replace,
+  });
+  if (answer.outcome === 'not_found') {
+    throw new PurserError('user_not_found', {
+      detail:
+        `There is no user ${user.userId} and no row could be made for it` +
+        `${answer.reason ? `: ${answer.reason}` : ''}. Insert it into the users table first.`,
+    });
+  }
+  const { user_id, email, stripe_customer_id, created } = answer;
+  return { user_id, email, stripe_customer_id, created };
+}
+
+export interface MirrorChanges {
+  as_of: string;
+  complete: boolean;
+  last_change: string | null;
+  records: (MirrorRecord & { user_id: string })[];
+}
+
+export function listMirrorChanges(
+  db: Database,
+  since: string,
+  limit: number,
+): Promise<MirrorChanges> {
+  return db.rpc('list_mirror_changes', { p_since: since, p_limit: limit });
+}
+
+export function expireDueCredits(
+  db: Database,
+  limit: number,
+): Promise<{ users: number; more: boolean }> {
+  return db.rpc('expire_due_credits', { p_limit: limit });
+}
+
+export function userNotFound(userId: string): PurserError {
+  return new PurserError('user_not_found', {
+    detail: `There is no user ${userId}. Create it with PUT /api/users/<id>, or sign in once.`,
+  });
+}
