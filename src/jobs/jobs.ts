@@ -84,10 +84,12 @@ export function createJobs({ db, clock, logger }: JobsDeps, registry: Job[]): Jo
     return work;
   }
 
-  function scheduled(job: Job): void {
-    track(runUnderLease(job, true)).catch((error: unknown) =>
-      logger.warn(`Job ${job.name} could not be started`, { job: job.name, error }),
-    );
+  async function scheduled(job: Job): Promise<void> {
+    try {
+      await track(runUnderLease(job, true));
+    } catch (error) {
+      logger.warn(`Job ${job.name} could not be started`, { job: job.name, error });
+    }
   }
 
   return {
