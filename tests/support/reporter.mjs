@@ -39,14 +39,16 @@ function describeSkipped({ title, need, remedy, tests }) {
 
 export default class SkipReporter {
   #config;
-  #write;
-  #isCi;
   #error;
+  /** Undefined until a run has ended: an interrupted one has no sum. */
+  #sum;
 
-  constructor(globalConfig, { write = (text) => process.stdout.write(text), ci } = {}) {
+  constructor(globalConfig) {
     this.#config = globalConfig;
-    this.#write = write;
-    this.#isCi = ci ?? process.env.CI === 'true';
+    // Jest puts its summary after every other reporter; only at the exit is a line the last one.
+    process.once('exit', () => {
+      if (this.#sum !== undefined) process.stdout.write(`\n${this.#sum}\n`);
+    });
   }
 
   onRunComplete(_contexts, results) {
@@ -57,13 +59,13 @@ export default class SkipReporter {
     const isFiltered = Boolean(this.#config.testNamePattern);
     if (skipped > 0 && !isFiltered) {
       const lines = collectSkipped(results, this.#config.rootDir).map(describeSkipped);
-      this.#write(`\nSkipped, so not proven here:\n${lines.join('\n')}\n`);
-      if (this.#isCi) {
+      process.stdout.write(`\nSkipped, so not proven here:\n${lines.join('\n')}\n`);
+      if (process.env.CI === 'true') {
         this.#error = new Error(`CI=true and ${skipped} tests were skipped`);
-        this.#write('With CI=true a skipped test fails the run.\n');
+        process.stdout.write('With CI=true a skipped test fails the run.\n');
       }
     }
-    this.#write(`\n${results.numPassedTests} passed, ${failed} failed, ${skipped} skipped\n`);
+    this.#sum = `${results.numPassedTests} passed, ${failed} failed, ${skipped} skipped`;
   }
 
   getLastError() {
