@@ -94,7 +94,7 @@ function checkLocal(file: string, zone: Zone, target: string, typeOnly: boolean)
   const to = zoneOf(target);
   if (to?.name === zone.name) return null;
   if (to !== undefined && zone.mayImport.includes(to.name)) return null;
-  if (typeOnly && zone.mayImportTypesOf?.includes(target)) return null;
+  if (typeOnly && zone.mayImportTypesOf?.some((path) => isWithin(target, path))) return null;
   const allowed = zone.mayImport.map((name) => ZONES.find((each) => each.name === name)?.path);
   const list = allowed.length > 0 ? `only itself and ${allowed.join(', ')}` : 'only itself';
   return `${file} imports ${target}, but ${zone.path} may import ${list}`;

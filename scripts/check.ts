@@ -25,7 +25,7 @@ interface Step {
 const STEPS: Step[] = [
   { name: 'format and lint', run: [BIOME, 'ci', '.'] },
   { name: 'types of server, tests, tools', run: [TSC, '-p', 'tsconfig.json'] },
-  { name: 'types of the pages', run: [TSC, '-p', 'tsconfig.web.json'] },
+  { name: 'types of the pages', run: [TSC, '-p', 'web/tsconfig.json'], needs: 'web/tsconfig.json' },
   { name: 'import direction, cycles', run: script('scripts/check-imports.ts') },
   { name: 'no hidden skips', run: script('scripts/check-skips.ts') },
   { name: 'generated files fresh', run: script('scripts/gen.ts', '--check') },

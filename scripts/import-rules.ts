@@ -15,7 +15,7 @@ export interface Zone {
   name: string;
   path: string;
   mayImport: readonly string[];
-  /** Single files of other zones of which types alone may be imported. */
+  /** Files or folders of other zones of which types alone may be imported. */
   mayImportTypesOf?: readonly string[];
   /** What to do about a forbidden import, in one sentence. */
   fix: string;
@@ -102,8 +102,8 @@ export const ZONES: readonly Zone[] = [
     name: 'web',
     path: 'web',
     mayImport: [],
-    mayImportTypesOf: ['src/api/contract.ts'],
-    fix: 'Pages talk HTTP: import types of src/api/contract.ts at most.',
+    mayImportTypesOf: ['src/api/contract'],
+    fix: 'Pages talk HTTP: import types of src/api/contract at most.',
   },
 ];
 

@@ -50,9 +50,9 @@ describe('the import table', () => {
     ['an adapter that imports another', 'src/redis/mirror.ts', '../observability/log.ts'],
     ['core that imports anything', 'src/core/amount.ts', '../config.ts'],
     ['the sandbox that imports core', 'src/sandbox/server.ts', '../core/errors.ts'],
-    ['the SDK that imports the API', 'src/sdk/client.ts', '../api/contract.ts'],
+    ['the SDK that imports the API', 'src/sdk/client.ts', '../api/contract/index.ts'],
     ['product code that imports a test', 'src/jobs/runner.ts', '../../tests/support/stack.ts'],
-    ['a page that runs server code', 'web/src/main.tsx', '../../src/api/contract.ts'],
+    ['a page that runs server code', 'web/src/main.tsx', '../../src/api/contract/index.ts'],
     ['a command that imports the API', 'src/cli/migrate.ts', '../api/app.ts'],
   ])('refuses %s', (_claim, file, target) => {
     const [first, ...rest] = check({ [file]: `const a = 1;\nimport { b } from '${target}';\n` });
@@ -70,10 +70,10 @@ describe('the import table', () => {
     expect(check({ [file]: `import { b } from '${target}';` })).toEqual([]);
   });
 
-  it('holds types to the same rule, save the one contract file the pages may read', () => {
+  it('holds types to the same rule, save the contract folder the pages may read', () => {
     expect(check({ 'src/core/a.ts': "import type { B } from '../credits/b.ts';" })).toHaveLength(1);
     expect(check({ 'src/core/a.ts': "type B = import('../credits/b.ts').B;" })).toHaveLength(1);
-    const page = "import type { B } from '../../src/api/contract.ts';";
+    const page = "import type { B } from '../../src/api/contract/index.ts';";
     expect(check({ 'web/src/a.ts': page })).toEqual([]);
   });
 
