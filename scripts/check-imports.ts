@@ -31,19 +31,10 @@ interface Node {
   source?: Node | null;
   value?: unknown;
   typeOnly?: boolean;
-  isTypeOnly?: boolean;
-  specifiers?: Node[];
   callee?: Node;
   arguments?: { expression: Node }[];
   argument?: Node;
   moduleRef?: Node & { expression?: Node };
-}
-
-/** An import of which every name is marked `type` is erased like `import type`. */
-function isErased(node: Node): boolean {
-  if (node.typeOnly === true) return true;
-  const names = node.specifiers ?? [];
-  return names.length > 0 && names.every((name) => name.isTypeOnly === true);
 }
 
 /** Every import, export-from, dynamic import and `import('x')` type of one file. */
@@ -70,7 +61,8 @@ export function readImports(path: string, text: string): Import[] {
     } else if (node.type === 'CallExpression' && node.callee?.type === 'Import') {
       add(node, node.arguments?.[0]?.expression, false);
     } else if (node.source && /^(Import|ExportAll|ExportNamed)Declaration$/.test(node.type ?? '')) {
-      add(node, node.source, isErased(node));
+      // `import { type A }` is not `import type`: with verbatimModuleSyntax the file is still loaded.
+      add(node, node.source, node.typeOnly === true);
     }
     for (const child of Object.values(value)) visit(child);
   };
@@ -83,7 +75,7 @@ function isWithin(path: string, parent: string): boolean {
 }
 
 function zoneOf(path: string): Zone | undefined {
-  return ZONES.find((zone) => isWithin(path, zone.path));
+  return ZONES.find((zone) => path === `${zone.path}.ts` || isWithin(path, zone.path));
 }
 
 function packageOf(specifier: string): string {
@@ -124,7 +116,7 @@ function checkImport(file: string, zone: Zone, found: Import): Violation | null 
   return message === null ? null : { file, line, message, fix: zone.fix };
 }
 
-/** Each cycle once, as the files along it; types count, since they bind the reader all the same. */
+/** Each cycle once, as the names along it. */
 export function findCycles(graph: ReadonlyMap<string, readonly string[]>): string[][] {
   const cycles: string[][] = [];
   const state = new Map<string, 'open' | 'done'>();
@@ -162,7 +154,10 @@ export function checkImports(files: ReadonlyMap<string, string>): Violation[] {
       const violation = checkImport(file, zone, found);
       if (violation !== null) violations.push(violation);
     }
-    const local = imports.flatMap(({ specifier }) => (specifier?.startsWith('.') ? specifier : []));
+    // Types are erased and may refer to one another; code in a cycle breaks on the loading order.
+    const local = imports.flatMap(({ specifier, typeOnly }) =>
+      specifier?.startsWith('.') && !typeOnly ? specifier : [],
+    );
     graph.set(
       file,
       local.map((specifier) => posix.join(posix.dirname(file), specifier)),

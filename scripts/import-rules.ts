@@ -10,7 +10,7 @@
  * The table must have no cycle among the zones; the unit test proves that too.
  */
 
-/** A part of the tree; `path` is relative to the repository, a folder unless it ends in an extension. */
+/** A part of the tree: the folder `path`, relative to the repository, and the file `path`.ts. */
 export interface Zone {
   name: string;
   path: string;
@@ -39,14 +39,9 @@ const ONE_WAY =
   'Domains depend one way only: move the shared rule to src/core, or let the caller pass it in.';
 const ALONE = 'This part stands alone so that it can be used alone: give it its own copy.';
 
-const src = (
-  name: string,
-  mayImport: readonly string[],
-  fix: string,
-  path = `src/${name}`,
-): Zone => ({
+const src = (name: string, mayImport: readonly string[], fix: string): Zone => ({
   name,
-  path,
+  path: `src/${name}`,
   mayImport,
   fix,
 });
@@ -54,12 +49,7 @@ const src = (
 export const ZONES: readonly Zone[] = [
   src('core', [], 'src/core is the bottom: move the code that needs more to a domain.'),
   src('generated', [], 'Generated modules hold data alone: change the generator in scripts/.'),
-  src(
-    'config',
-    ['core'],
-    'Settings are plain data: parse here, decide in src/compose.ts.',
-    'src/config.ts',
-  ),
+  src('config', ['core'], 'Settings are plain data: parse here, decide in src/compose.ts.'),
 
   src('catalogue', ['core'], ONE_WAY),
   src('credits', ['core'], ONE_WAY),
@@ -89,14 +79,13 @@ export const ZONES: readonly Zone[] = [
     'compose',
     ['core', 'config', 'generated', 'sandbox', 'jobs', 'admin', 'api', ...DOMAINS, ...ADAPTERS],
     'The composition root imports parts, not entry points.',
-    'src/compose.ts',
   ),
   src(
     'cli',
     ['core', 'config', 'generated', 'jobs', 'admin', 'compose', ...DOMAINS, ...ADAPTERS],
     'Commands call the domains, never the HTTP layer.',
   ),
-  src('index', ['core', 'config', 'compose'], 'Let src/compose.ts build it.', 'src/index.ts'),
+  src('index', ['core', 'config', 'compose'], 'Let src/compose.ts build it.'),
 
   {
     name: 'web',

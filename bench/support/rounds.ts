@@ -6,7 +6,7 @@
 import { cpuMicros } from './cpu.ts';
 
 /** Below five rounds a median says nothing. */
-export const ROUNDS_MIN = 5;
+const ROUNDS_MIN = 5;
 const ROUNDS_MAX = 100;
 
 /** What one turn of a case did: how many operations, and optionally how long each took. */
