@@ -1,0 +1,304 @@
+/** Brings a database to the schema of this version: applies the area files that changed. */
+import { setTimeout as sleepMs } from 'node:timers/promises';
+import pg from 'pg';
+import { PurserError } from '../core/errors.ts';
+import type { Logger } from '../core/ports.ts';
+import { checksumOf, type MigrationFile, migrationFiles, STUBS_FILE } from './migrations.ts';
+import { connectionConfig } from './pgConnection.ts';
+import { classifyPgError } from './pgErrors.ts';
+import { withRetry } from './retry.ts';
+import { lineAt, type SqlStatement, splitSql } from './sqlStatements.ts';
+
+/** Waiting for another process that migrates the same database. */
+const MIGRATION_LOCK_TIMEOUT_MS = 120_000;
+/** Waiting for the app's own transactions; longer, and its queries would queue behind ours. */
+const TABLE_LOCK_TIMEOUT_MS = 15_000;
+/** A statement that rewrites a large table may take long; hosts often set less than it needs. */
+const STATEMENT_TIMEOUT_MS = 1_800_000;
+const CONNECT_TIMEOUT_MS = 10_000;
+const STATEMENT_EXCERPT_CHARS = 120;
+/** Any number, the same in every version: it names the lock "migrates Purser" in this database. */
+const LOCK_KEY = 4_728_113_350_201;
+/**
+ * Roles are shared by all databases of a cluster, which has no lock over databases: somebody who
+ * changes the same role at the same moment makes one of both fail with one of these.
+ */
+const CLUSTER_RACE = new Set(['XX000', '23505', '42710', '40001', '40P01']);
+const FILE_RETRY = { attemptsMax: 4, budgetMs: 60_000, baseDelayMs: 100, delayMaxMs: 1_000 };
+
+export interface MigrateOptions {
+  connectionString: string;
+  /** Reports what would be applied and writes nothing. */
+  dryRun?: boolean;
+  /** Applies every file again, for a database whose objects were changed by hand. */
+  force?: boolean;
+  logger?: Logger;
+  /** Default: the files this version carries. */
+  files?: readonly MigrationFile[];
+}
+
+export interface AppliedFile {
+  file: string;
+  reason: 'new' | 'changed' | 'forced';
+  statements: number;
+}
+
+export interface MigrateResult {
+  dryRun: boolean;
+  /** In the order they were (or would be) applied. */
+  applied: AppliedFile[];
+  unchanged: string[];
+  /** Left out because the database has what they provide (Supabase's own roles). */
+  notNeeded: string[];
+}
+
+/**
+ * Applies what changed, by checksum, each file in one transaction under an advisory lock: any
+ * number of processes may do it at once. The lock lives in the transaction, so a transaction
+ * pooler is no obstacle. A failing file is rolled back whole and ends the run; files before it
+ * stay applied. Rejects with a PurserError that names file, line, statement and SQLSTATE.
+ */
+export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
+  const files = options.files ?? migrationFiles();
+  const client = new pg.Client({
+    ...connectionConfig(options.connectionString),
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    application_name: 'purser migrate',
+  });
+  client.on('error', () => {
+    // The statement under way rejects with the same error.
+  });
+  client.on('notice', (notice) => forwardNotice(options.logger, notice));
+  const result: MigrateResult = {
+    dryRun: options.dryRun === true,
+    applied: [],
+    unchanged: [],
+    notNeeded: [],
+  };
+  try {
+    await client.connect();
+    for (const file of files) await processFile(client, file, options, result);
+  } catch (error) {
+    throw error instanceof PurserError
+      ? error
+      : classifyPgError(error, { functionName: 'the migration', sent: false }).error;
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+  return result;
+}
+
+async function processFile(
+  client: pg.Client,
+  file: MigrationFile,
+  options: MigrateOptions,
+  result: MigrateResult,
+): Promise<void> {
+  const deps = {
+    random: Math.random,
+    sleep: (ms: number) => sleepMs(ms),
+    monotonicMs: () => performance.now(),
+  };
+  const verdict = await withRetry(
+    deps,
+    FILE_RETRY,
+    () => inTransaction(client, result.dryRun, () => applyIfDue(client, file, options)),
+    (error) => error instanceof PurserError && CLUSTER_RACE.has(sqlStateOf(error)),
+  );
+  if (verdict === 'unchanged') result.unchanged.push(file.name);
+  else if (verdict === 'not_needed') result.notNeeded.push(file.name);
+  else {
+    result.applied.push(verdict);
+    if (!result.dryRun) options.logger?.info(`Applied ${file.name}`, { ...verdict });
+  }
+}
+
+async function inTransaction<T>(
+  client: pg.Client,
+  readOnly: boolean,
+  work: () => Promise<T>,
+): Promise<T> {
+  await client.query(readOnly ? 'begin read only' : 'begin');
+  try {
+    const answer = await work();
+    await client.query('commit');
+    return answer;
+  } catch (error) {
+    // A lost connection has rolled back already, and its own error is the one to report.
+    await client.query('rollback').catch(() => undefined);
+    throw error;
+  }
+}
+
+async function applyIfDue(
+  client: pg.Client,
+  file: MigrationFile,
+  options: MigrateOptions,
+): Promise<AppliedFile | 'unchanged' | 'not_needed'> {
+  await client.query(`set local statement_timeout = ${STATEMENT_TIMEOUT_MS}`);
+  if (!options.dryRun) {
+    await takeLock(client);
+    await ensureRecord(client);
+  }
+  const recorded = await recordedChecksum(client, file.name);
+  const checksum = checksumOf(file.sql);
+  if (recorded === null && file.name === STUBS_FILE && (await isSupabaseLike(client))) {
+    return 'not_needed';
+  }
+  if (recorded === checksum && !options.force) return 'unchanged';
+  const statements = splitSql(file.sql).filter((statement) => !isTransactionControl(statement));
+  const reason = recorded === null ? 'new' : recorded === checksum ? 'forced' : 'changed';
+  if (!options.dryRun) {
+    for (const statement of statements) await runStatement(client, file, statement);
+    // A file may end in another role, and may have given the record's schema away.
+    await client.query('reset role');
+    await ensureRecord(client);
+    await client.query(
+      `insert into purser.applied_files (file, checksum) values ($1, $2)
+       on conflict (file) do update set checksum = excluded.checksum, applied_at = clock_timestamp()`,
+      [file.name, checksum],
+    );
+  }
+  return { file: file.name, reason, statements: statements.length };
+}
+
+async function takeLock(client: pg.Client): Promise<void> {
+  await client.query(`set local lock_timeout = ${MIGRATION_LOCK_TIMEOUT_MS}`);
+  try {
+    await client.query('select pg_advisory_xact_lock($1)', [LOCK_KEY]);
+  } catch (error) {
+    if ((error as { code?: string }).code !== '55P03') throw error;
+    throw new PurserError('dependency_down', {
+      detail:
+        `Another process has been migrating this database for ${MIGRATION_LOCK_TIMEOUT_MS / 1000} s. ` +
+        'Wait for it or end it, then run the migration again: nothing was changed.',
+      cause: error,
+    });
+  }
+  await client.query(`set local lock_timeout = ${TABLE_LOCK_TIMEOUT_MS}`);
+}
+
+/** The table of what was applied, in a state this role can read and write. */
+async function ensureRecord(client: pg.Client): Promise<void> {
+  // Asked first: a role that may use the schema need not be allowed to create one.
+  if ((await recordAccess(client)) === 'no_schema') await client.query('create schema purser');
+  if ((await recordAccess(client)) === 'no_right') await borrowSchemaRights(client);
+  if ((await recordAccess(client)) === 'no_table') {
+    await client.query(
+      `create table purser.applied_files (
+         file text primary key,
+         checksum text not null,
+         applied_at timestamptz not null default clock_timestamp()
+       )`,
+    );
+  }
+}
+
+type RecordAccess = 'no_schema' | 'no_right' | 'no_table' | 'ready';
+
+async function recordAccess(client: pg.Client): Promise<RecordAccess> {
+  const { rows } = await client.query(
+    `select case
+              when n.oid is null then 'no_schema'
+              when not has_schema_privilege(n.oid, 'usage')
+                or (c.oid is null and not has_schema_privilege(n.oid, 'create')) then 'no_right'
+              when c.oid is null then 'no_table'
+              else 'ready'
+            end as access
+       from (values (1)) as one
+       left join pg_namespace n on n.nspname = 'purser'
+       left join pg_class c on c.relnamespace = n.oid and c.relname = 'applied_files'`,
+  );
+  return (rows[0] as { access: RecordAccess }).access;
+}
+
+/**
+ * The first area file gives the schema to a role of its own that nobody is a member of. A migrating
+ * role that is no superuser then has to be granted what it needs for the record, as that role.
+ */
+async function borrowSchemaRights(client: pg.Client): Promise<void> {
+  const { rows } = await client.query(
+    `select quote_ident(pg_get_userbyid(nspowner)) as owner, quote_ident(current_user) as me
+       from pg_namespace where nspname = 'purser'`,
+  );
+  const { owner, me } = rows[0] as { owner: string; me: string };
+  await client.query(`grant ${owner} to ${me}`);
+  await client.query(`set local role ${owner}`);
+  await client.query(`grant usage, create on schema purser to ${me}`);
+  await client.query('reset role');
+  await client.query(`revoke ${owner} from ${me}`);
+}
+
+async function recordedChecksum(client: pg.Client, name: string): Promise<string | null> {
+  if ((await recordAccess(client)) !== 'ready') return null;
+  const { rows } = await client.query('select checksum from purser.applied_files where file = $1', [
+    name,
+  ]);
+  return (rows[0] as { checksum: string } | undefined)?.checksum ?? null;
+}
+
+async function isSupabaseLike(client: pg.Client): Promise<boolean> {
+  const { rows } = await client.query(
+    `select (select count(*) from pg_roles
+              where rolname in ('anon', 'authenticated', 'service_role')) = 3
+            and to_regnamespace('auth') is not null as complete`,
+  );
+  return (rows[0] as { complete: boolean }).complete;
+}
+
+async function runStatement(
+  client: pg.Client,
+  file: MigrationFile,
+  statement: SqlStatement,
+): Promise<void> {
+  try {
+    await client.query(statement.text);
+  } catch (error) {
+    throw statementError(file, statement, error);
+  }
+}
+
+function statementError(file: MigrationFile, statement: SqlStatement, cause: unknown): PurserError {
+  const fields = cause as pg.DatabaseError;
+  const offset = fields.position ? lineAt(statement.text, Number(fields.position) - 1) - 1 : 0;
+  const excerpt = statement.text.replaceAll(/\s+/g, ' ').slice(0, STATEMENT_EXCERPT_CHARS);
+  const lines = [
+    `${file.name}, line ${statement.line + offset}: ${fields.message} (SQLSTATE ${fields.code ?? 'none'})`,
+    `in: ${excerpt}${excerpt.length === STATEMENT_EXCERPT_CHARS ? ' ...' : ''}`,
+    ...(fields.detail ? [`detail: ${fields.detail}`] : []),
+    ...(fields.hint ? [`hint: ${fields.hint}`] : []),
+    ...(fields.code === '55P03'
+      ? ['hint: Another session holds a lock for long; stop it or migrate at a quieter time.']
+      : []),
+    'The file was rolled back whole; fix the cause and run the migration again.',
+  ];
+  return new PurserError('dependency_down', {
+    detail: lines.join('\n'),
+    extensions: { file: file.name, line: statement.line + offset, sqlstate: fields.code ?? null },
+    cause,
+  });
+}
+
+function sqlStateOf(error: PurserError): string {
+  return String(error.extensions.sqlstate ?? '');
+}
+
+/** A file may carry its own begin and commit for those who paste it; here the run gives them. */
+function isTransactionControl(statement: SqlStatement): boolean {
+  return /^(begin|start\s+transaction|commit|end)(\s+(work|transaction))?$/i.test(statement.text);
+}
+
+/** What a file says on purpose is shown; "already exists, skipping" is not news. */
+function forwardNotice(
+  logger: Logger | undefined,
+  notice: {
+    severity?: string | undefined;
+    code?: string | undefined;
+    message?: string | undefined;
+  },
+): void {
+  const message = notice.message ?? '';
+  if (notice.severity === 'WARNING') logger?.warn(message);
+  else if (notice.code === '00000') logger?.info(message);
+  else logger?.debug(message);
+}

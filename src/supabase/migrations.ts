@@ -1,0 +1,33 @@
+/** Which SQL files make up the schema, and in which order. */
+import { createHash } from 'node:crypto';
+import { SQL_FILES } from '../generated/sql.ts';
+
+export interface MigrationFile {
+  name: string;
+  sql: string;
+}
+
+/** Applied only where Supabase's roles or its auth schema are missing. */
+export const STUBS_FILE = 'supabase_stubs.sql';
+
+/** The area files in the order they build on one another; each is complete and re-runnable. */
+export const AREA_FILES: readonly string[] = [
+  STUBS_FILE,
+  'credit_transactions_migration.sql',
+  'checkout_migration.sql',
+  'stripe_webhook_events_migration.sql',
+  'operations_migration.sql',
+];
+
+/** The area files that this version of Purser carries, in order. */
+export function migrationFiles(): MigrationFile[] {
+  return AREA_FILES.flatMap((name) => {
+    const sql = SQL_FILES[name];
+    return sql === undefined ? [] : [{ name, sql }];
+  });
+}
+
+/** Line ends do not count: a checkout on Windows is the same file. */
+export function checksumOf(sql: string): string {
+  return createHash('sha256').update(sql.replaceAll('\r\n', '\n')).digest('hex');
+}

@@ -1,0 +1,214 @@
+/** The `pg` adapter of the Database port: a direct connection, or one through a pooler. */
+import { setTimeout as sleepMs } from 'node:timers/promises';
+import pg from 'pg';
+import { PurserError } from '../core/errors.ts';
+import type { Database, Logger, RpcArgs, RpcOptions } from '../core/ports.ts';
+import { buildCall } from './pgCall.ts';
+import { connectionConfig } from './pgConnection.ts';
+import {
+  type AttemptContext,
+  classifyPgError,
+  leavesConnectionUsable,
+  type PgFailure,
+} from './pgErrors.ts';
+import { DEFAULT_RETRY, type RetryDeps, type RetryPolicy, withRetry } from './retry.ts';
+
+/** Callers that may wait for a connection; more would only time out, so they are refused at once. */
+export const WAITING_MAX = 1_000;
+/** The server ends a statement at its limit; the client waits this much longer for the news. */
+const ANSWER_GRACE_MS = 2_000;
+const PING_TIMEOUT_MS = 2_000;
+const IDLE_CONNECTION_MS = 30_000;
+
+export interface PgDatabaseOptions {
+  /** `postgresql://user:password@host:port/database?sslmode=...`; a transaction pooler is fine. */
+  connectionString: string;
+  logger?: Logger;
+  /** Connections at most, default 10. */
+  poolMax?: number;
+  /** Longest wait for a connection, free or new, in milliseconds; default 5,000. */
+  acquireTimeoutMs?: number;
+  /** Bound of one call in the server, in milliseconds; default 10,000. */
+  statementTimeoutMs?: number;
+  /** Longest wait for one row lock, in milliseconds; default 5,000. */
+  lockTimeoutMs?: number;
+  retry?: Partial<RetryPolicy>;
+  /** Seams for tests; default the real ones. */
+  deps?: Partial<RetryDeps>;
+}
+
+interface Settings {
+  statementTimeoutMs: number;
+  lockTimeoutMs: number;
+  poolMax: number;
+}
+
+/**
+ * Opens no connection until the first call. Calls are repeated after transient failures; after an
+ * in-doubt one (sent, answer lost) only if idempotent. Rejects with `dependency_down` when the
+ * database cannot be reached in time, `overloaded` when too many callers wait already.
+ */
+export function createPgDatabase(options: PgDatabaseOptions): Database {
+  const settings: Settings = {
+    statementTimeoutMs: options.statementTimeoutMs ?? 10_000,
+    lockTimeoutMs: options.lockTimeoutMs ?? 5_000,
+    poolMax: options.poolMax ?? 10,
+  };
+  const policy: RetryPolicy = { ...DEFAULT_RETRY, ...options.retry };
+  const deps: RetryDeps = {
+    random: Math.random,
+    sleep: (ms) => sleepMs(ms),
+    monotonicMs: () => performance.now(),
+    ...options.deps,
+  };
+  const pool = new pg.Pool({
+    ...connectionConfig(options.connectionString),
+    max: settings.poolMax,
+    connectionTimeoutMillis: options.acquireTimeoutMs ?? 5_000,
+    idleTimeoutMillis: IDLE_CONNECTION_MS,
+    keepAlive: true,
+    application_name: 'purser',
+  });
+  // An idle connection that the server closed has left the pool already; without a listener the
+  // event would end the process.
+  pool.on('error', (error) => {
+    options.logger?.warn('A database connection was lost while idle', { error: error.message });
+  });
+  let closing: Promise<void> | null = null;
+
+  async function callOnce<T>(text: string, timeoutMs: number, context: AttemptContext): Promise<T> {
+    const client = await acquire(pool, settings);
+    context.sent = true;
+    const { results, release } = runOn(client, text, timeoutMs + ANSWER_GRACE_MS);
+    try {
+      const answer = await results;
+      release();
+      return answer as T;
+    } catch (error) {
+      release(leavesConnectionUsable(error) ? undefined : (error as Error));
+      throw error;
+    }
+  }
+
+  async function rpc<T>(name: string, args: RpcArgs = {}, rpcOptions: RpcOptions = {}): Promise<T> {
+    const timeoutMs = rpcOptions.timeoutMs ?? settings.statementTimeoutMs;
+    const text = buildCall(name, args, {
+      statementTimeoutMs: timeoutMs,
+      lockTimeoutMs: Math.min(settings.lockTimeoutMs, timeoutMs),
+    });
+    const idempotent = rpcOptions.idempotent !== false;
+    return withRetry(
+      deps,
+      policy,
+      async () => {
+        const context: AttemptContext = { functionName: name, sent: false };
+        try {
+          return await callOnce<T>(text, timeoutMs, context);
+        } catch (error) {
+          throw new AttemptError(classifyPgError(error, context));
+        }
+      },
+      (error, attemptNumber) => {
+        const { failure } = error as AttemptError;
+        const again = failure.transient && (failure.effect === 'none' || idempotent);
+        if (again) {
+          options.logger?.debug('Database call failed and may be repeated', {
+            function: name,
+            attempt: attemptNumber,
+            reason: failure.error.message,
+          });
+        }
+        return again;
+      },
+    ).catch((error: unknown) => {
+      throw error instanceof AttemptError ? error.failure.error : error;
+    });
+  }
+
+  return {
+    kind: 'pg',
+    rpc,
+    async ping(timeoutMs = PING_TIMEOUT_MS) {
+      const context: AttemptContext = { functionName: 'a ping', sent: false };
+      const answer = callOnce(
+        `set local statement_timeout = ${Math.ceil(timeoutMs)};select 1 as answer`,
+        timeoutMs,
+        context,
+      );
+      const late = new AbortController();
+      try {
+        await Promise.race([answer, rejectAfter(timeoutMs, late.signal)]);
+      } catch (error) {
+        answer.catch(() => undefined);
+        throw classifyPgError(error, context).error;
+      } finally {
+        late.abort();
+      }
+    },
+    close() {
+      closing ??= pool.end();
+      return closing;
+    },
+  };
+}
+
+/** The bound of a ping as a whole: waiting for a connection counts too. */
+async function rejectAfter(ms: number, signal: AbortSignal): Promise<never> {
+  await sleepMs(ms, undefined, { signal, ref: false }).catch(() => new Promise(() => undefined));
+  throw new Error(`no answer within ${ms} ms`);
+}
+
+/** Carries the classified failure of one attempt through the retry loop. */
+class AttemptError extends Error {
+  readonly failure: PgFailure;
+  constructor(failure: PgFailure) {
+    super(failure.error.message);
+    this.failure = failure;
+  }
+}
+
+async function acquire(pool: pg.Pool, settings: Settings): Promise<pg.PoolClient> {
+  if (pool.ending) {
+    throw new PurserError('dependency_down', {
+      detail: 'The database connections are closed: Purser is stopping.',
+      retryAfterSeconds: 1,
+    });
+  }
+  if (pool.waitingCount >= WAITING_MAX) {
+    throw new PurserError('overloaded', {
+      detail: `More than ${WAITING_MAX} calls wait for a database connection.`,
+      retryAfterSeconds: 1,
+    });
+  }
+  const exhausted = pool.totalCount >= settings.poolMax && pool.idleCount === 0;
+  try {
+    return await pool.connect();
+  } catch (error) {
+    if (!exhausted || (error as { code?: string }).code !== undefined) throw error;
+    throw new PurserError('dependency_down', {
+      detail: `All ${settings.poolMax} database connections are busy.`,
+      retryAfterSeconds: 1,
+      cause: error,
+    });
+  }
+}
+
+/** Runs the message on a checked-out connection; `release` gives it back, or ends it on error. */
+function runOn(client: pg.PoolClient, text: string, answerWithinMs: number) {
+  // While checked out the pool does not listen: a lost connection would end the process. The
+  // query's own promise rejects with the same error.
+  const ignoreDuplicate = () => undefined;
+  client.on('error', ignoreDuplicate);
+  const query = { text, query_timeout: answerWithinMs };
+  const results = client.query(query).then((result) => {
+    const last = (Array.isArray(result) ? result.at(-1) : result) as pg.QueryResult;
+    return (last.rows[0] as { answer?: unknown } | undefined)?.answer;
+  });
+  return {
+    results,
+    release: (error?: Error) => {
+      client.release(error);
+      client.off('error', ignoreDuplicate);
+    },
+  };
+}
