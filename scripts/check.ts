@@ -23,7 +23,7 @@ interface Step {
 }
 
 const STEPS: Step[] = [
-  { name: 'format and lint', run: [BIOME, 'ci', '.'] },
+  { name: 'format and lint', run: [BIOME, 'ci', '--colors=off', '.'] },
   { name: 'types of server, tests, tools', run: [TSC, '-p', 'tsconfig.json'] },
   { name: 'types of the pages', run: [TSC, '-p', 'web/tsconfig.json'], needs: 'web/tsconfig.json' },
   { name: 'import direction, cycles', run: script('scripts/check-imports.ts') },

@@ -46,7 +46,7 @@ const REQUIREMENTS = {
     find: (env) => onPath(env, 'redis-server'),
     remedy: 'apt-get install redis-server',
   },
-  /** For suites that start something as root or change the user of a child process. */
+  /** For what only root can prove. Where a test can work either way, let it: nobody installs root. */
   root: {
     find: () => (process.getuid?.() === 0 ? 'root' : null),
     remedy: 'run the tests as root',
