@@ -1,3 +1,4 @@
+import type Stripe from 'stripe';
 import type { Logger } from '../core/ports.ts';
 import type { Sandbox } from '../sandbox/index.ts';
 
@@ -12,13 +13,14 @@ const NAME = 'purser';
  * with everything still to be delivered.
  */
 export async function keepEndpoint(
-  sandbox: Sandbox,
+  { sandbox, stripe }: { sandbox: Sandbox; stripe: Stripe },
   url: string,
   logger: Logger,
 ): Promise<{ stop(): void }> {
   async function look(): Promise<void> {
-    const current = await sandbox.webhookEndpointUrl(NAME);
-    if (current === url || (current !== null && (await answers(current)))) return;
+    const endpoints = await stripe.webhookEndpoints.list({ limit: 100 });
+    const current = endpoints.data.find(({ metadata }) => metadata.sandbox_name === NAME)?.url;
+    if (current === url || (current !== undefined && (await answers(current)))) return;
     await sandbox.ensureWebhookEndpoint({ name: NAME, url, secret: sandbox.webhookSecret });
   }
 

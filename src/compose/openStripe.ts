@@ -11,7 +11,7 @@ export interface OpenedStripe {
   webhookSecrets: string[];
   /** One line for the start-up report. */
   description: string;
-  /** Origins our pages may send a buyer to. */
+  /** Origins our pages may send a buyer to, beside Stripe's own. */
   formOrigins: string[];
   /** Called once the server listens: the sandbox learns where events go. */
   announce(publicUrl: string): Promise<void>;
@@ -30,7 +30,7 @@ export async function openStripe(
       stripe: createStripeClient({ secretKey, apiBase: apiBase ?? undefined }),
       webhookSecrets: [...webhookSecrets],
       description: `Stripe, ${settings.mode} mode${apiBase === null ? '' : ` at ${apiBase}`}`,
-      formOrigins: ['https://checkout.stripe.com', 'https://billing.stripe.com'],
+      formOrigins: [],
       announce: async () => {},
       stop: async () => {},
     };
@@ -50,14 +50,15 @@ async function openSandbox(
     logger,
   });
   await sandbox.seedCatalogue(sandboxCatalogue(catalogue));
+  const stripe = createStripeClient({ secretKey: sandbox.secretKey, apiBase: sandbox.origin });
   let endpoint: { stop(): void } | null = null;
   return {
-    stripe: createStripeClient({ secretKey: sandbox.secretKey, apiBase: sandbox.origin }),
+    stripe,
     webhookSecrets: [sandbox.webhookSecret],
     description: `sandbox at ${sandbox.origin}${sandbox.joined ? ', joined' : ''}`,
     formOrigins: [sandbox.origin],
     async announce(publicUrl) {
-      endpoint = await keepEndpoint(sandbox, `${publicUrl}/api/webhooks/stripe`, logger);
+      endpoint = await keepEndpoint({ sandbox, stripe }, `${publicUrl}/api/webhooks/stripe`, logger);
     },
     async stop() {
       endpoint?.stop();
