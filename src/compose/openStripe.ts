@@ -47,7 +47,8 @@ async function openSandbox(
   const { joinOrStartSandbox } = await import('../sandbox/index.ts');
   const sandbox = await joinOrStartSandbox({
     dataDir: path.join(settings.dataDir, 'sandbox'),
-    logger,
+    // What Stripe does is not what Purser does: its deliveries are seen with LOG_LEVEL=debug.
+    logger: { ...logger, info: logger.debug },
   });
   await sandbox.seedCatalogue(sandboxCatalogue(catalogue));
   const stripe = createStripeClient({ secretKey: sandbox.secretKey, apiBase: sandbox.origin });
