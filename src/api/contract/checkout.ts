@@ -71,6 +71,7 @@ export const createCheckoutSession = declareRoute({
   description:
     'Opens a Stripe Checkout session for something in the catalogue; the price is never taken from the request.',
   auth: 'user',
+  limit: 'checkout',
   headers: optionalIdempotencyHeaders,
   query: z.strictObject({}),
   body: createBody,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { TRANSACTION_TYPES } from '../../credits/credits.types.ts';
 import { declareRoute } from './declareRoute.ts';
 import {
   amountSchema,
@@ -10,7 +11,6 @@ import {
   instantSchema,
   integerParameter,
   metadataSchema,
-  TRANSACTION_TYPES,
   TRANSACTIONS_PAGE_MAX,
   timestampSchema,
   userIdSchema,

@@ -37,6 +37,8 @@ export interface RouteContract {
   summary: string;
   description?: string;
   auth: RouteAuth;
+  /** A limit of its own, beside the one every route has. */
+  limit?: 'checkout';
   params?: z.ZodType;
   /** Strict: a field it does not name is an error. */
   query?: z.ZodType;

@@ -53,17 +53,15 @@ export const runDueJobs = declareRoute({
   method: 'get',
   path: '/api/cron/tick',
   tag: 'Cron',
-  summary: 'Run the jobs, within a time budget',
+  summary: 'Run every job that is due',
   description:
-    'For platforms without a process of their own. What a tick does not get to comes first in the next one.',
+    'For platforms without a process of their own. Each run is bounded; what is left is the next tick’s.',
   auth: 'cron',
   query: z.strictObject({}),
   responses: {
     200: {
-      description: 'What ran, and what did not get its turn.',
-      body: z
-        .object({ runs: z.array(jobRunSchema), not_started: z.array(z.string()) })
-        .meta({ id: 'CronTick' }),
+      description: 'How each job ended.',
+      body: z.object({ runs: z.array(jobRunSchema) }).meta({ id: 'CronTick' }),
     },
   },
   errors: ['dependency_down'],

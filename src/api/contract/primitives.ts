@@ -58,10 +58,7 @@ function findMetadataProblem(value: unknown): string | null {
 }
 
 export const metadataSchema = z
-  .custom<Record<string, unknown>>(
-    (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
-    'must be an object',
-  )
+  .record(z.string(), z.unknown())
   .superRefine((value, context) => {
     const problem =
       Buffer.byteLength(JSON.stringify(value)) > METADATA_BYTES_MAX
@@ -70,8 +67,6 @@ export const metadataSchema = z
     if (problem !== null) context.addIssue({ code: 'custom', message: problem });
   })
   .meta({
-    type: 'object',
-    additionalProperties: true,
     description: `Your own data, kept with the entry; up to ${METADATA_BYTES_MAX} bytes.`,
   });
 
@@ -138,15 +133,3 @@ export const optionalIdempotencyHeaders = z.object({
     description: 'The same key gives the same session, so that a double click buys once.',
   }),
 });
-
-export const TRANSACTION_TYPES = [
-  'purchase',
-  'allocation',
-  'bonus',
-  'usage',
-  'usage_refund',
-  'clawback',
-  'clawback_reversal',
-  'expiration',
-  'adjustment',
-] as const;
