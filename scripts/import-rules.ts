@@ -85,7 +85,11 @@ export const ZONES: readonly Zone[] = [
     ['core', 'config', 'generated', 'jobs', 'admin', 'compose', ...DOMAINS, ...ADAPTERS],
     'Commands call the domains, never the HTTP layer.',
   ),
-  src('index', ['core', 'config', 'compose'], 'Let src/compose.ts build it.'),
+  src(
+    'index',
+    ['core', 'config', 'compose', 'api', 'observability'],
+    'The entry listens and stops on signals: let src/compose.ts build the rest.',
+  ),
 
   {
     name: 'web',

@@ -150,10 +150,14 @@ describe('the search for hidden skips', () => {
     expect(found.map(({ line: at }) => at)).toEqual([2]);
   });
 
-  it.each([call('it', 'each'), call('fits'), 'await pages.skip(3)', 'split.only()'])(
-    'lets %s pass',
-    (line) => {
-      expect(checkSkips(new Map([['tests/unit/a.test.ts', line]]))).toEqual([]);
-    },
-  );
+  it.each([
+    call('it', 'each'),
+    call('fits'),
+    '// Many do not fit. (Some do.)',
+    'curve.fit(points)',
+    'await pages.skip(3)',
+    'split.only()',
+  ])('lets %s pass', (line) => {
+    expect(checkSkips(new Map([['tests/unit/a.test.ts', line]]))).toEqual([]);
+  });
 });
