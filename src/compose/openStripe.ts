@@ -5,6 +5,7 @@ import type { Settings } from '../config.ts';
 import type { Logger } from '../core/ports.ts';
 import { createStripeClient } from '../stripe/stripeClient.ts';
 import { keepEndpoint } from './keepEndpoint.ts';
+import { sandboxCatalogue } from './sandboxCatalogue.ts';
 
 export interface OpenedStripe {
   stripe: Stripe;
@@ -59,32 +60,15 @@ async function openSandbox(
     description: `sandbox at ${sandbox.origin}${sandbox.joined ? ', joined' : ''}`,
     formOrigins: [sandbox.origin],
     async announce(publicUrl) {
-      endpoint = await keepEndpoint({ sandbox, stripe }, `${publicUrl}/api/webhooks/stripe`, logger);
+      endpoint = await keepEndpoint(
+        { sandbox, stripe },
+        `${publicUrl}/api/webhooks/stripe`,
+        logger,
+      );
     },
     async stop() {
       endpoint?.stop();
       await sandbox.stop();
     },
-  };
-}
-
-/** The catalogue's entries as products and prices, under the ids it names or makes up. */
-function sandboxCatalogue({ packs, plans, currency }: Catalogue) {
-  const entries = [...packs, ...plans];
-  const productId = (entry: (typeof entries)[number]) => entry.productId ?? `prod_${entry.id}`;
-  return {
-    products: entries.map((entry) => ({
-      id: productId(entry),
-      name: entry.name,
-      description: entry.description,
-    })),
-    prices: entries.map((entry) => ({
-      id: entry.priceId ?? `price_${entry.id}`,
-      product: productId(entry),
-      currency,
-      unit_amount: entry.unitAmount,
-      lookup_key: entry.lookupKey,
-      ...(entry.kind === 'plan' ? { recurring: { interval: entry.interval } } : {}),
-    })),
   };
 }

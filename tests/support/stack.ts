@@ -5,8 +5,10 @@ import path from 'node:path';
 import { SignJWT } from 'jose';
 import Stripe from 'stripe';
 import { listen } from '../../src/api/server.ts';
-import { type ComposeOptions, compose } from '../../src/compose.ts';
+import { loadCatalogue } from '../../src/catalogue/catalogue.ts';
 import type { OpenedDatabase } from '../../src/compose/openDatabase.ts';
+import { sandboxCatalogue } from '../../src/compose/sandboxCatalogue.ts';
+import { type ComposeOptions, compose } from '../../src/compose.ts';
 import { parseSettings } from '../../src/config.ts';
 import type { LogFields, Logger } from '../../src/core/ports.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
@@ -84,6 +86,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     PURSER_DATA_DIR: mkdtempSync(path.join(tmpdir(), 'purser-stack-')),
     ...options.env,
   });
+  await sandbox.seedCatalogue(sandboxCatalogue(loadCatalogue(settings.catalogue ?? undefined)));
   const logs: LogLine[] = [];
   const logger = collectingLogger(logs);
   const db = createPgDatabase({ connectionString: options.connectionString, logger });
@@ -178,9 +181,11 @@ export function deliverEvent(
 }
 
 function collectingLogger(lines: LogLine[]): Logger {
-  const collect = (level: keyof Logger) => (message: string, fields: LogFields = {}) => {
-    lines.push({ level, message, fields });
-  };
+  const collect =
+    (level: keyof Logger) =>
+    (message: string, fields: LogFields = {}) => {
+      lines.push({ level, message, fields });
+    };
   return {
     error: collect('error'),
     warn: collect('warn'),
