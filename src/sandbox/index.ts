@@ -5,4 +5,5 @@ export type { DeliveryView } from './deliveries.ts';
 export type { Logger } from './engine.ts';
 export type { Faults } from './faults.ts';
 export type { PayOptions, PayResult, Sandbox } from './handle.ts';
+export { type JoinOptions, joinOrStartSandbox } from './join.ts';
 export { type SandboxOptions, startSandbox } from './start.ts';

@@ -6,7 +6,7 @@ import { type ByteSource, seededBytes, systemBytes } from './ids.ts';
 import { createJournal } from './journal.ts';
 import { claim, type Owner, publish, readOwner, stateOf } from './ownership.ts';
 import { loadSecrets, newSecrets, type Secrets } from './secrets.ts';
-import { type Answer, assertLoopback, type Listener, listen } from './server.ts';
+import { assertLoopback, type Handler, type Listener, listen } from './server.ts';
 
 export interface SandboxOptions {
   /** Loopback only. Default 127.0.0.1. */
@@ -46,7 +46,15 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     );
   }
   const running = await run(options, outcome.claimed);
-  return ownHandle(options, running);
+  return {
+    ...running.secrets,
+    ...createCalls(() => running.origin),
+    origin: running.origin,
+    host: running.host,
+    port: running.port,
+    joined: false,
+    stop: running.stop,
+  };
 }
 
 export interface Running {
@@ -65,6 +73,11 @@ export async function claimOrFind(
   options: SandboxOptions,
 ): Promise<{ claimed: Claimed } | { other: Owner }> {
   assertLoopback(options.host ?? DEFAULT_HOST);
+  if (process.env.NODE_ENV === 'production') {
+    throw new Error(
+      'The Stripe sandbox does not start with NODE_ENV=production: its payments are not real. Set STRIPE_SECRET_KEY to use Stripe.',
+    );
+  }
   const { dataDir } = options;
   if (dataDir === undefined) return { claimed: null };
   for (let look = 0; look < CLAIM_LOOKS_MAX; look += 1) {
@@ -97,76 +110,94 @@ export function nextOwner(last: Owner | null): Owner {
   };
 }
 
-/** Serves from a claimed place. A listener already bound (a take-over) is used as it is. */
+/** Serves from a claimed place. A port already bound (a take-over) is used as it is. */
 export async function run(
   options: SandboxOptions,
   claimed: Claimed,
-  bound?: { listener: Listener; attach: (handle: Parameters<typeof listen>[2]) => void },
+  bound?: Place,
 ): Promise<Running> {
   const host = options.host ?? DEFAULT_HOST;
-  const { dataDir, seed, logger = silent } = options;
-  const place = bound ?? (await bind(host, options.port ?? 0, claimed?.lastPort ?? 0));
-  const { port } = place.listener;
-  const origin = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const { dataDir } = options;
+  let owner = claimed?.owner ?? null;
+  const tell = (next: Owner) => {
+    owner = next;
+    if (dataDir !== undefined) publish(dataDir, next);
+  };
+  let place = bound;
   try {
-    // With the epoch in the seed a restart does not repeat the ids of the objects it finds.
-    const bytes: ByteSource =
-      seed === undefined ? systemBytes : seededBytes(`${seed}:${claimed?.owner.epoch ?? 0}`);
-    const secretBytes = seed === undefined ? systemBytes : seededBytes(`${seed}:secrets`);
-    const secrets =
-      dataDir === undefined ? newSecrets(secretBytes) : loadSecrets(dataDir, secretBytes);
-    const engine = createEngine({
-      journal: dataDir === undefined ? undefined : createJournal(dataDir),
-      bytes,
-      now: options.now ?? Date.now,
-      origin,
-      secretKey: secrets.secretKey,
-      instance: {
-        instance: claimed?.owner.instance ?? randomUUID(),
-        pid: process.pid,
-        webhookSecret: secrets.webhookSecret,
-      },
-      delaySettleMs: options.delaySettleMs ?? DELAY_SETTLE_MS,
-      retryScheduleMs: options.retryScheduleMs ?? RETRY_SCHEDULE_MS,
-      attemptTimeoutMs: options.attemptTimeoutMs ?? ATTEMPT_TIMEOUT_MS,
-      logger,
-    });
-    place.attach(engine.handle);
-    const owner = claimed ? { ...claimed.owner, origin } : null;
-    if (owner && dataDir !== undefined) publish(dataDir, owner);
+    place ??= await bind(host, options.port ?? 0, claimed?.lastPort ?? 0);
+    const { listener, attach } = place;
+    const origin = `http://${host.includes(':') ? `[${host}]` : host}:${listener.port}`;
+    const { engine, secrets } = open(options, claimed, origin);
+    attach(engine.handle);
+    if (owner) tell({ ...owner, origin });
     return {
       origin,
       host,
-      port,
+      port: listener.port,
       secrets,
       async stop() {
-        await place.listener.close();
+        await listener.close();
         await engine.stop();
-        if (owner && dataDir !== undefined) publish(dataDir, { ...owner, released: true });
+        if (owner) tell({ ...owner, released: true });
       },
     };
   } catch (error) {
-    await place.listener.close();
-    if (claimed && dataDir !== undefined) publish(dataDir, { ...claimed.owner, released: true });
+    await place?.listener.close();
+    if (owner) tell({ ...owner, released: true });
     throw error;
   }
 }
 
-/** Requests that come before `attach` are answered 503 and may be sent again. */
-export async function bindPort(host: string, port: number) {
-  let handler = (): Answer => ({ status: 503, headers: { 'retry-after': '1' }, body: '' });
-  const listener = await listen(host, port, (request) =>
-    (handler as Parameters<typeof listen>[2])(request),
-  );
+function open(options: SandboxOptions, claimed: Claimed, origin: string) {
+  const { dataDir, seed, logger = silent } = options;
+  // With the epoch in the seed a restart does not repeat the ids of the objects it finds.
+  const bytes: ByteSource =
+    seed === undefined ? systemBytes : seededBytes(`${seed}:${claimed?.owner.epoch ?? 0}`);
+  const secretBytes = seed === undefined ? systemBytes : seededBytes(`${seed}:secrets`);
+  const secrets =
+    dataDir === undefined ? newSecrets(secretBytes) : loadSecrets(dataDir, secretBytes);
+  const engine = createEngine({
+    journal: dataDir === undefined ? undefined : createJournal(dataDir),
+    bytes,
+    now: options.now ?? Date.now,
+    origin,
+    secretKey: secrets.secretKey,
+    instance: {
+      instance: claimed?.owner.instance ?? randomUUID(),
+      pid: process.pid,
+      webhookSecret: secrets.webhookSecret,
+    },
+    delaySettleMs: options.delaySettleMs ?? DELAY_SETTLE_MS,
+    retryScheduleMs: options.retryScheduleMs ?? RETRY_SCHEDULE_MS,
+    attemptTimeoutMs: options.attemptTimeoutMs ?? ATTEMPT_TIMEOUT_MS,
+    logger,
+  });
+  return { engine, secrets };
+}
+
+/** A bound port. Requests that come before `attach` are answered 503 and may be sent again. */
+export interface Place {
+  readonly listener: Listener;
+  attach(handler: Handler): void;
+}
+
+export async function bindPort(host: string, port: number): Promise<Place> {
+  let handler: Handler = () => ({
+    status: 503,
+    headers: { 'content-type': 'application/json', 'retry-after': '1' },
+    body: JSON.stringify({ error: { type: 'api_error', message: 'The sandbox is starting.' } }),
+  });
+  const listener = await listen(host, port, (request) => handler(request));
   return {
     listener,
-    attach(next: Parameters<typeof listen>[2]) {
-      handler = next as typeof handler;
+    attach(next) {
+      handler = next;
     },
   };
 }
 
-async function bind(host: string, port: number, lastPort: number) {
+async function bind(host: string, port: number, lastPort: number): Promise<Place> {
   if (port !== 0 || lastPort === 0) return bindPort(host, port);
   try {
     return await bindPort(host, lastPort);
@@ -174,16 +205,4 @@ async function bind(host: string, port: number, lastPort: number) {
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
     return bindPort(host, 0);
   }
-}
-
-function ownHandle(_options: SandboxOptions, running: Running): Sandbox {
-  return {
-    ...running.secrets,
-    ...createCalls(() => running.origin),
-    origin: running.origin,
-    host: running.host,
-    port: running.port,
-    joined: false,
-    stop: running.stop,
-  };
 }
