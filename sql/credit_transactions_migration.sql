@@ -56,6 +56,141 @@ $$;
 grant usage, create on schema public to purser_ledger;
 
 -- ---------------------------------------------------------------------------------------------
+-- Existing apps: what is here already, and would break, stops the migration before it begins
+-- ---------------------------------------------------------------------------------------------
+
+set local role purser_ledger;
+
+-- Tables of the app's that bear a name of ours. They stop the migration, unless the person says
+-- that they may be moved aside (renamed to <name>_before_purser, nothing in them is changed):
+--   set purser.move_aside = 'yes';   or   npm run migrate -- --move-aside
+create or replace procedure purser.make_room(p_tables text[])
+language plpgsql set search_path = '' as $$
+declare
+  v_table text;
+  v_foreign text[] := '{}';
+begin
+  foreach v_table in array p_tables loop
+    if exists (
+      select from pg_catalog.pg_class c
+      where c.relnamespace = 'public'::regnamespace and c.relname = v_table
+        and c.relowner <> 'purser_ledger'::regrole)
+    then
+      v_foreign := v_foreign || v_table;
+    end if;
+  end loop;
+  if cardinality(v_foreign) > 0 and coalesce(current_setting('purser.move_aside', true), '') <> 'yes' then
+    raise exception 'this database has its own %', array_to_string(v_foreign, ', ')
+      using errcode = 'duplicate_table',
+        detail = (
+          select string_agg(format('public.%s (%s)', c.relname, (
+            select string_agg(format('%s %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum)
+            from pg_catalog.pg_attribute a
+            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)), e'\n' order by c.relname)
+          from pg_catalog.pg_class c
+          where c.relnamespace = 'public'::regnamespace and c.relname = any (v_foreign)),
+        hint = 'Purser needs these names. To keep your tables under the name <table>_before_purser, run set purser.move_aside = ''yes''; before this file, or npm run migrate -- --move-aside. Nothing was changed.';
+  end if;
+  foreach v_table in array v_foreign loop
+    execute format('alter table public.%I rename to %I', v_table, v_table || '_before_purser');
+  end loop;
+end
+$$;
+
+reset role;
+
+call purser.make_room(array['credit_transactions', 'credit_sources', 'credit_grants',
+  'closed_accounts', 'audit_events', 'reconciliation_findings']);
+
+do $$
+declare
+  v_users regclass := to_regclass('public.users');
+  v_problems text[] := '{}';
+  v_balance record;
+  v_found text;
+  v_count bigint;
+begin
+  if v_users is null or exists (
+    select from pg_attribute where attrelid = v_users and attname = 'credits_version' and not attisdropped)
+  then
+    return;
+  end if;
+
+  if (select relkind from pg_class where oid = v_users) <> 'r' then
+    v_problems := v_problems || 'public.users is not an ordinary table.'::text;
+  end if;
+  if not exists (
+    select from pg_index i
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where i.indrelid = v_users and i.indisunique and i.indnkeyatts = 1 and i.indpred is null and a.attname = 'id')
+  then
+    v_problems := v_problems || 'public.users has no column id that is unique by itself.'::text;
+  end if;
+
+  select string_agg(polname, ', ') into v_found from pg_policy where polrelid = v_users and not polpermissive;
+  if v_found is not null then
+    v_problems := v_problems || format('Restrictive policies on public.users would hide rows from Purser: %s. Give them a TO clause without purser_ledger.', v_found);
+  end if;
+
+  select a.attnum, a.atttypid, format_type(a.atttypid, null) as type into v_balance
+  from pg_attribute a where a.attrelid = v_users and a.attname = 'credits_balance' and not a.attisdropped;
+  if v_balance.attnum is not null then
+    if v_balance.type not in ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision') then
+      v_problems := v_problems || format('public.users.credits_balance is of type %s, not a number.', v_balance.type);
+    else
+      execute 'select count(*) from public.users where credits_balance <> trunc(credits_balance::numeric)
+        or abs(credits_balance::numeric) > 9007199254740991' into v_count;
+      if v_count > 0 then
+        v_problems := v_problems || format('%s users have a credits_balance that is fractional or beyond 2^53 - 1. Credits are whole: round them first.', v_count);
+      end if;
+    end if;
+    if v_balance.type <> 'bigint' then
+      select string_agg(distinct r.ev_class::regclass::text, ', ') into v_found
+      from pg_depend d join pg_rewrite r on r.oid = d.objid
+      where d.classid = 'pg_rewrite'::regclass and d.refobjid = v_users and d.refobjsubid = v_balance.attnum;
+      if v_found is not null then
+        v_problems := v_problems || format('Views use public.users.credits_balance, so it cannot become bigint: %s. Drop them, and make them again afterwards.', v_found);
+      end if;
+    end if;
+  end if;
+
+  -- Triggers of the app's run inside Purser's functions: with an empty search_path, as purser_ledger.
+  select string_agg(format('%s (%s)', t.tgname, p.oid::regprocedure), ', ') into v_found
+  from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+  join pg_language l on l.oid = p.prolang
+  where t.tgrelid = v_users and not t.tgisinternal and (t.tgtype & 16) > 0
+    and l.lanname not in ('c', 'internal')
+    and not exists (select from unnest(coalesce(p.proconfig, '{}')) c where c like 'search_path=%');
+  if v_found is not null then
+    v_problems := v_problems || format('Update triggers on public.users have no search_path of their own and would fail inside Purser''s functions: %s. Use alter function ... set search_path = public (and security definer where they write other tables).', v_found);
+  end if;
+
+  if cardinality(v_problems) > 0 then
+    raise exception 'public.users cannot be taken over as it is'
+      using errcode = 'object_not_in_prerequisite_state',
+        detail = array_to_string(v_problems, e'\n'), hint = 'Nothing was changed. Mend the list above, then run the migration again.';
+  end if;
+
+  if v_balance.attnum is not null then
+    alter table public.users alter column credits_balance drop default;
+    if v_balance.type <> 'bigint' then
+      alter table public.users alter column credits_balance type bigint using credits_balance::bigint;
+    end if;
+    update public.users set credits_balance = 0 where credits_balance is null;
+    alter table public.users alter column credits_balance set default 0, alter column credits_balance set not null;
+  end if;
+
+  select string_agg(a.attname, ', ') into v_found
+  from pg_attribute a
+  where a.attrelid = v_users and a.attnum > 0 and not a.attisdropped and a.attnotnull and not a.atthasdef
+    and a.attidentity = '' and a.attname not in ('id', 'email');
+  if v_found is not null then
+    raise warning 'purser: rows of public.users need %; Purser cannot create users by itself, your app inserts them', v_found;
+  end if;
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
 -- Users
 -- ---------------------------------------------------------------------------------------------
 
@@ -1173,6 +1308,36 @@ grant select on public.credit_transactions, public.credit_grants, public.audit_e
   public.reconciliation_findings to authenticated;
 grant select on public.credit_transactions, public.credit_sources, public.credit_grants,
   public.closed_accounts, public.audit_events, public.reconciliation_findings to service_role;
+
+-- ---------------------------------------------------------------------------------------------
+-- Opening balances: users who had credits before there was a ledger get one entry, and one lot
+-- (or a debt, where the balance was negative). Later runs find nobody.
+-- ---------------------------------------------------------------------------------------------
+do $$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  with opening as (
+    select a.user_id, a.credits_balance as amount from purser.accounts a
+    where a.credits_balance <> 0 and a.entry_count = 0 and a.credits_version = 0),
+  lots as (
+    insert into public.credit_grants (user_id, entry_number, amount, remaining, paid, created_at)
+    select o.user_id, 1, o.amount, o.amount, false, v_now from opening o where o.amount > 0
+    returning id, user_id, amount)
+  insert into public.credit_transactions (
+    user_id, entry_number, transaction_type, amount, balance_after, held_after, available_after,
+    version, idempotency_key, description, lots, event_at, created_at)
+  select o.user_id, 1, 'adjustment', o.amount, o.amount, 0, o.amount, 1, 'opening-balance',
+         'Opening balance', case when l.id is null then '[]'::jsonb
+           else jsonb_build_array(jsonb_build_object('grant_id', l.id::text, 'amount', l.amount)) end,
+         v_now, v_now
+  from opening o left join lots l on l.user_id = o.user_id;
+
+  update public.users u
+  set credits_version = 1, entry_count = 1, credits_debt = greatest(-u.credits_balance, 0)
+  where u.credits_balance <> 0 and u.entry_count = 0 and u.credits_version = 0;
+end
+$$;
 
 -- Postgres lets everybody execute a new function; ours are for service_role alone. Each file of
 -- sql/ ends with this call.
