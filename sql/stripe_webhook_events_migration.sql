@@ -113,7 +113,8 @@ $$;
 
 -- ---------------------------------------------------------------------------------------------
 -- receive_webhook_event: commits an event to the inbox, with the lease taken for the caller
--- when no other event of the same object is being worked on.
+-- when no other event of the same object is being worked on (p_lease_seconds null = no lease, the
+-- sweep takes it up).
 -- Answers {outcome: received | duplicate | requeued, leased, fence}. duplicate: it was here; only
 -- a parked one is put back to work (requeued). Idempotent by p_event_id.
 -- ---------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_id uuid := gen_random_uuid();
-  v_free boolean := purser.object_is_free(p_order_key, v_id, v_now, true);
+  v_free boolean := p_lease_seconds is not null and purser.object_is_free(p_order_key, v_id, v_now, true);
   v_event public.stripe_webhook_events;
 begin
   insert into public.stripe_webhook_events as e (

@@ -16,7 +16,7 @@ export interface CreditsDeps {
   db: Database;
   mirror: Mirror;
   /** Where a user buys credits; shown in refusals. */
-  buyUrl: string;
+  buyUrl: () => string;
 }
 
 export function createCredits({ db, mirror, buyUrl }: CreditsDeps): Credits {
@@ -45,7 +45,7 @@ export function createCredits({ db, mirror, buyUrl }: CreditsDeps): Credits {
       version,
       source,
       reason: allowed ? null : suspended ? 'suspended' : 'insufficient_credits',
-      buy_url: allowed ? null : buyUrl,
+      buy_url: allowed ? null : buyUrl(),
     };
   }
 
@@ -112,7 +112,7 @@ export function createCredits({ db, mirror, buyUrl }: CreditsDeps): Credits {
               available,
               needed: amount,
               shortfall: amount - available,
-              buy_url: buyUrl,
+              buy_url: buyUrl(),
             },
           });
         }

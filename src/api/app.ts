@@ -1,0 +1,64 @@
+import express, { type Express } from 'express';
+import type { AppDeps } from './deps.ts';
+import { createKeyRing } from './identity/keys.ts';
+import { createKnownUsers } from './knownUsers.ts';
+import { mountRoutes } from './mountRoutes.ts';
+import { mountReference, mountWeb, nothingHere } from './pages/mountPages.ts';
+import { problemHandler } from './problems.ts';
+import { createRateLimits } from './rateLimits.ts';
+import { requestIds } from './requestId.ts';
+import { routes } from './routes/index.ts';
+import { crossOrigin, securityHeaders } from './security.ts';
+
+/**
+ * The whole HTTP surface. Order matters: the id first, so that every later line carries it; then
+ * the headers every answer needs; bodies are read per route, after its caller is known, so that
+ * strangers cannot make us read megabytes and nothing touches the webhook's bytes before its
+ * signature is checked.
+ */
+export function createApp(deps: AppDeps): Express {
+  const { settings, lifecycle } = deps;
+  const app = express();
+  app.disable('x-powered-by');
+  app.set('etag', false);
+  app.set('query parser', 'simple');
+  app.set('case sensitive routing', true);
+  app.set('trust proxy', settings.http.trustProxy);
+
+  app.use(requestIds(deps));
+  app.use((_request, response, next) => {
+    // Connections kept alive would outlast the drain.
+    if (lifecycle.draining) response.setHeader('Connection', 'close');
+    next();
+  });
+  app.use(securityHeaders(deps));
+  const cors = crossOrigin(deps);
+  if (cors !== null) app.use('/api', cors);
+
+  mountReference(app, deps);
+  mountRoutes(
+    app,
+    {
+      app: deps,
+      auth: {
+        keys: createKeyRing(settings.keys),
+        tokens: deps.tokens,
+        gateway: {
+          secrets: settings.identity.gatewaySecrets,
+          trustPlainHeaders: settings.allEmbedded,
+          clock: deps.clock,
+        },
+        logger: deps.logger,
+        cronOpen: settings.keys.cron.length > 0 || !settings.production,
+      },
+      limits: createRateLimits(),
+      knownUsers: createKnownUsers(deps.credits),
+    },
+    routes,
+  );
+  app.use('/api', nothingHere);
+  mountWeb(app, deps);
+  app.use(nothingHere);
+  app.use(problemHandler(deps));
+  return app;
+}

@@ -1,0 +1,38 @@
+import type { Checkout } from '../checkout/checkout.types.ts';
+import type { Settings } from '../config.ts';
+import type { Clock, Logger } from '../core/ports.ts';
+import type { Credits } from '../credits/credits.types.ts';
+import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
+import type { Webhook } from '../webhook/webhook.types.ts';
+import type { TokenVerifier } from './identity/tokens.ts';
+import type { Lifecycle } from './lifecycle.ts';
+
+/** What each check of `/readyz` asks; each rejects with what is wrong and how to mend it. */
+export interface HealthChecks {
+  database(): Promise<void>;
+  schema(): Promise<void>;
+  redis(): Promise<void>;
+}
+
+/** Everything the HTTP API is given. It makes nothing of this itself. */
+export interface AppDeps {
+  settings: Settings;
+  logger: Logger;
+  clock: Clock;
+  /** Gives every log line of a request its id. */
+  requestContext: { run<T>(context: { requestId: string }, work: () => T): T };
+  /** Without a slash at the end; a function because a free port is known only after listening. */
+  publicUrl: () => string;
+  /** Origins pages may submit forms to, beside our own and Stripe's: the sandbox's. */
+  formOrigins?: readonly string[];
+  health: HealthChecks;
+  credits: Credits;
+  checkout: Checkout;
+  webhook: Webhook;
+  jobs: Jobs & { tick(): Promise<JobRun[]> };
+  catalogue: { cost(feature: string, units: number): number };
+  tokens: TokenVerifier;
+  lifecycle: Lifecycle;
+  /** Folder of the built web pages; left out when they are not built. */
+  staticDir?: string | undefined;
+}

@@ -1,0 +1,53 @@
+import type Stripe from 'stripe';
+import type { Database } from '../core/ports.ts';
+import { callStripe, isMissingAtStripe } from './stripeErrors.ts';
+
+export interface BuyerDeps {
+  db: Database;
+  stripe: Stripe;
+}
+
+export interface BuyerHints {
+  /** metadata.userId of the session or the invoice. */
+  metadataUserId: string | undefined;
+  /** The user Purser itself made the session for. */
+  recordedUserId: string | null;
+  customerId: string | null;
+  /** Typed into the URL by whoever opened the link, so it counts only when such a user exists. */
+  clientReferenceId: string | null;
+}
+
+/**
+ * Whose purchase it is, in the order of the contract: metadata.userId, Purser's own record, the
+ * stored customer, metadata.userId of the customer, a client_reference_id that exists. Null =
+ * nobody known. An e-mail address is never matched: it was typed, not verified.
+ */
+export async function findBuyer(deps: BuyerDeps, hints: BuyerHints): Promise<string | null> {
+  if (hints.metadataUserId) return hints.metadataUserId;
+  if (hints.recordedUserId) return hints.recordedUserId;
+  if (hints.customerId !== null) {
+    const mapped = await deps.db.rpc<{ user_id: string | null }>('find_user_by_customer', {
+      p_customer_id: hints.customerId,
+    });
+    if (mapped.user_id !== null) return mapped.user_id;
+    const named = await userIdOfCustomer(deps.stripe, hints.customerId);
+    if (named !== null) return named;
+  }
+  if (hints.clientReferenceId !== null) {
+    const user = await deps.db.rpc<{ outcome: string; user_id: string }>('get_credit_balance', {
+      p_user_id: hints.clientReferenceId,
+    });
+    if (user.outcome === 'found') return user.user_id;
+  }
+  return null;
+}
+
+async function userIdOfCustomer(stripe: Stripe, customerId: string): Promise<string | null> {
+  try {
+    const customer = await callStripe(() => stripe.customers.retrieve(customerId));
+    return customer.deleted ? null : (customer.metadata.userId ?? null);
+  } catch (error) {
+    if (isMissingAtStripe(error)) return null;
+    throw error;
+  }
+}

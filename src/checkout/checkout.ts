@@ -1,0 +1,121 @@
+import { PurserError } from '../core/errors.ts';
+import type { Logger } from '../core/ports.ts';
+import type { Credits } from '../credits/credits.types.ts';
+import { applyEffects, type EffectsDeps } from '../credits/effects.ts';
+import type { Checkout, CheckoutStatusAnswer } from './checkout.types.ts';
+import { type CreateSessionDeps, createCheckoutSession } from './createSession.ts';
+import { ensureCustomer } from './customer.ts';
+import { getRecordedSession, type RecordedSession } from './recordedSession.ts';
+import { checkReturnUrl } from './returnUrl.ts';
+import type { SettlementDeps } from './settlement.ts';
+import { settleSession } from './settleSession.ts';
+import { callStripe } from './stripeErrors.ts';
+
+export type CheckoutDeps = CreateSessionDeps &
+  SettlementDeps &
+  EffectsDeps & { credits: Credits; logger: Logger };
+
+/** Shown while a worker is busy with the session; a hint, removed when it is done. */
+export function processingKey(sessionId: string): string {
+  return `processing:${sessionId}`;
+}
+
+export function createCheckout(deps: CheckoutDeps): Checkout {
+  const { db, redis, stripe, credits, prices, clock, logger } = deps;
+
+  /** The state of a session from our own records; null when only Stripe can tell. */
+  async function recordedStatus(
+    sessionId: string,
+    recorded: RecordedSession,
+  ): Promise<CheckoutStatusAnswer['status'] | null> {
+    if (recorded.entry !== null) return 'credited';
+    const state = recorded.session?.state;
+    if (state === 'failed' || state === 'expired') return state;
+    const events = await db.rpc<{ parked: boolean; in_flight: boolean }>('get_object_events', {
+      p_object_id: sessionId,
+    });
+    if (events.parked) return 'parked';
+    if (events.in_flight || state === 'complete') return 'processing';
+    const marked = await redis.hasMarker(processingKey(sessionId)).catch((error: unknown) => {
+      logger.warn('processing: hint could not be read', { error });
+      return false;
+    });
+    return marked ? 'processing' : null;
+  }
+
+  async function answer(
+    sessionId: string,
+    userId: string | null,
+    recorded: RecordedSession,
+    status: CheckoutStatusAnswer['status'],
+  ): Promise<CheckoutStatusAnswer> {
+    const owner = recorded.entry?.user_id ?? recorded.session?.user_id;
+    return {
+      session_id: sessionId,
+      status,
+      credits: recorded.entry?.amount ?? recorded.session?.credits ?? 0,
+      ...(userId !== null && userId === owner
+        ? { balance: (await credits.balance(userId)).balance }
+        : {}),
+    };
+  }
+
+  async function recordedOrNotFound(sessionId: string): Promise<RecordedSession> {
+    const recorded = await getRecordedSession(db, sessionId);
+    if (recorded.session === null && recorded.entry === null) {
+      throw new PurserError('not_found', { detail: `There is no checkout session ${sessionId}.` });
+    }
+    return recorded;
+  }
+
+  return {
+    pricing: () => prices.pricing(),
+    createSession: (request) => createCheckoutSession(deps, request),
+
+    async sessionStatus({ sessionId, userId }) {
+      const recorded = await recordedOrNotFound(sessionId);
+      let status = await recordedStatus(sessionId, recorded);
+      if (status === null) {
+        const session = await callStripe(() => stripe.checkout.sessions.retrieve(sessionId));
+        status =
+          session.status === 'complete'
+            ? 'processing'
+            : session.status === 'expired'
+              ? 'expired'
+              : 'open';
+      }
+      return answer(sessionId, userId, recorded, status);
+    },
+
+    async fulfill({ sessionId, userId }) {
+      const recorded = await recordedOrNotFound(sessionId);
+      if (recorded.entry !== null) return answer(sessionId, userId, recorded, 'credited');
+      const { session, effects } = await settleSession(deps, sessionId, clock.now());
+      // A finding or an ignore belongs to the webhook's own row; here only what moves matters.
+      const moving = effects.filter(({ kind }) => kind !== 'ignore' && kind !== 'park');
+      const applied = await applyEffects(deps, null, moving);
+      const settled = await getRecordedSession(db, sessionId);
+      const status =
+        settled.entry !== null
+          ? 'credited'
+          : applied.outcome === 'parked' || effects.some(({ kind }) => kind === 'park')
+            ? 'parked'
+            : ((await recordedStatus(sessionId, settled)) ??
+              (session.status === 'open' ? 'open' : 'processing'));
+      return answer(sessionId, userId, settled, status);
+    },
+
+    async portalSession({ userId, email, returnUrl }) {
+      const origins = [new URL(deps.publicUrl()).origin, ...deps.returnOrigins];
+      const target = returnUrl ?? `${deps.publicUrl()}/account`;
+      const return_url = checkReturnUrl('return_url', target, origins);
+      const user = await credits.ensureUser({ userId, email: email ?? undefined });
+      const owner = { userId: user.user_id, email: email ?? user.email };
+      const customer = user.stripe_customer_id ?? (await ensureCustomer(deps, owner));
+      const portal = await callStripe(() =>
+        stripe.billingPortal.sessions.create({ customer, return_url }),
+      );
+      return { url: portal.url };
+    },
+  };
+}

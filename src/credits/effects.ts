@@ -1,0 +1,129 @@
+import type { Database, Json, Logger, MirrorRecord, RedisStore } from '../core/ports.ts';
+import { storableJson } from '../core/storableJson.ts';
+import type { Mirror } from './mirror.ts';
+
+/** One lot of a grant; see grant_credits in sql/credit_transactions_migration.sql. */
+export interface GrantLot {
+  credits: number;
+  expires_at: string | null;
+  cost_amount: number | null;
+  cost_currency: string | null;
+  catalogue_id: string | null;
+  price_id: string;
+}
+
+/**
+ * What an event leads to. TypeScript decides which effect with which economic key;
+ * apply_webhook_effects decides whether and how much, all in one transaction.
+ */
+export type Effect =
+  | {
+      kind: 'grant';
+      user_id: string;
+      type: 'purchase' | 'allocation' | 'bonus' | 'adjustment';
+      /** The entry's idempotency key: the first of `sources`. */
+      key: string;
+      /** All identities of the settlement: checkout:cs_, invoice:in_, payment:pi_. */
+      sources: string[];
+      lots: GrantLot[];
+      description: string;
+      metadata: Record<string, unknown>;
+      session_id: string | null;
+      payment_intent_id: string | null;
+      invoice_id: string | null;
+      event_at: string;
+    }
+  | { kind: 'checkout_state'; session_id: string; state: 'complete' | 'expired' | 'failed' }
+  | { kind: 'customer'; customer_id: string; user_id: string }
+  | {
+      kind: 'finding';
+      code: string;
+      subject: string;
+      user_id: string | null;
+      detail: Record<string, unknown>;
+    }
+  | { kind: 'ignore'; reason: string }
+  | { kind: 'park'; waiting_for: string | null; reason: string };
+
+export interface EffectResult {
+  kind: Effect['kind'];
+  outcome: 'applied' | 'replayed' | 'conflict' | 'not_found' | 'linked' | 'exists';
+  user_id?: string;
+  mirror?: MirrorRecord | null;
+}
+
+export interface AppliedEffects {
+  outcome: 'applied' | 'parked' | 'ignored' | 'stale';
+  reason: string | null;
+  results: EffectResult[];
+  /** Other events of the same object are due. */
+  waiting: boolean;
+}
+
+export interface EffectsDeps {
+  db: Database;
+  redis: RedisStore;
+  mirror: Mirror;
+  logger: Logger;
+}
+
+/** How long Redis remembers that a session was credited; a hint, the ledger key is the proof. */
+const PROCESSED_TTL_SECONDS = 24 * 3600;
+
+export function processedKey(sessionId: string): string {
+  return `processed:${sessionId}`;
+}
+
+/**
+ * Applies effects in one transaction, then mirrors what changed. With an event they end it under
+ * its lease; without one (the success page settles its own session) they stand alone. Idempotent:
+ * money effects carry keys, the rest only moves forward.
+ */
+export async function applyEffects(
+  { db, redis, mirror, logger }: EffectsDeps,
+  event: { id: string; fence: number } | null,
+  effects: Effect[],
+): Promise<AppliedEffects> {
+  const applied = await db.rpc<AppliedEffects>('apply_webhook_effects', {
+    p_event_id: event?.id ?? null,
+    p_fence: event?.fence ?? null,
+    p_effects: storableJson(effects) as Json[],
+  });
+  for (const [index, result] of applied.results.entries()) {
+    const effect = effects[index];
+    if (effect?.kind !== 'grant') continue;
+    if (result.mirror && result.user_id) mirror.update(result.user_id, result.mirror);
+    reportGrant(logger, effect, result.outcome);
+    if (effect.session_id && (result.outcome === 'applied' || result.outcome === 'replayed')) {
+      await redis
+        .setMarker(processedKey(effect.session_id), PROCESSED_TTL_SECONDS)
+        .catch((error: unknown) => logger.warn('processed: hint was not set', { error }));
+    }
+  }
+  return applied;
+}
+
+function reportGrant(
+  logger: Logger,
+  effect: Extract<Effect, { kind: 'grant' }>,
+  outcome: EffectResult['outcome'],
+): void {
+  const what = effect.session_id ? `session ${effect.session_id}` : effect.key;
+  const fields = { user_id: effect.user_id, sources: effect.sources };
+  if (outcome === 'applied') {
+    logger.info(`Successfully processed ${what} for user ${effect.user_id}`, fields);
+  } else if (outcome === 'replayed') {
+    logger.info(`${capital(what)} already processed, skipping`, fields);
+  } else if (outcome === 'conflict') {
+    logger.error(
+      `${capital(what)} was credited to another user or twice; see the findings`,
+      fields,
+    );
+  } else {
+    logger.warn(`${capital(what)} waits for user ${effect.user_id}, who does not exist`, fields);
+  }
+}
+
+function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

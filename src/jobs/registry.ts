@@ -1,0 +1,54 @@
+import type { Database, RedisStore } from '../core/ports.ts';
+import { expireDueCredits } from '../credits/ledger.ts';
+import { createMirrorRepair } from '../credits/repairMirror.ts';
+import type { ProcessDeps } from '../webhook/process.ts';
+import { sweepInbox } from '../webhook/sweep.ts';
+import type { Job } from './jobs.ts';
+
+export interface RegistryDeps {
+  db: Database;
+  redis: RedisStore;
+  processing: ProcessDeps;
+  /** Where mirror-repair begins; what is older is mirrored when it is read. */
+  startedAt: Date;
+}
+
+const EXPIRY_PAGE = 200;
+
+/** Every job there is, with its pace. */
+export function jobRegistry({ db, redis, processing, startedAt }: RegistryDeps): Job[] {
+  const mirrorRepair = createMirrorRepair({ db, redis }, startedAt);
+  return [
+    {
+      name: 'webhook-sweep',
+      everySeconds: 2,
+      leaseSeconds: 90,
+      maxRunSeconds: 30,
+      run: (shouldStop) => sweepInbox(processing, shouldStop),
+    },
+    {
+      name: 'mirror-repair',
+      everySeconds: 1,
+      leaseSeconds: 60,
+      maxRunSeconds: 20,
+      perProcess: redis.kind === 'memory',
+      run: async (shouldStop) => ({ ...(await mirrorRepair.run(shouldStop)) }),
+    },
+    {
+      name: 'expire-credits',
+      everySeconds: 60,
+      leaseSeconds: 120,
+      maxRunSeconds: 60,
+      async run(shouldStop) {
+        let users = 0;
+        let more = true;
+        while (more && !shouldStop()) {
+          const page = await expireDueCredits(db, EXPIRY_PAGE);
+          users += page.users;
+          more = page.more;
+        }
+        return { users };
+      },
+    },
+  ];
+}

@@ -1,0 +1,74 @@
+import type { Refusal } from './resources/charges.ts';
+
+/** Stripe's published test cards, with the end each of them has. */
+export interface TestCard {
+  readonly brand: string;
+  readonly funding: string;
+  /** Null: the card pays. */
+  readonly refusal: Refusal | null;
+}
+
+const DECLINED = 'Your card was declined.';
+
+const CARDS: Readonly<Record<string, TestCard>> = {
+  '4242424242424242': { brand: 'visa', funding: 'credit', refusal: null },
+  '4000056655665556': { brand: 'visa', funding: 'debit', refusal: null },
+  '5555555555554444': { brand: 'mastercard', funding: 'credit', refusal: null },
+  '378282246310005': { brand: 'amex', funding: 'credit', refusal: null },
+  '4000000000000002': refusing('card_declined', 'generic_decline', DECLINED),
+  '4000000000009995': refusing(
+    'card_declined',
+    'insufficient_funds',
+    'Your card has insufficient funds.',
+  ),
+  '4000000000009987': refusing('card_declined', 'lost_card', DECLINED),
+  '4000000000000069': refusing('expired_card', null, 'Your card has expired.'),
+  '4000000000000127': refusing('incorrect_cvc', null, "Your card's security code is incorrect."),
+  '4000000000000119': refusing(
+    'processing_error',
+    null,
+    'An error occurred while processing your card. Try again in a little bit.',
+  ),
+};
+
+function refusing(code: string, decline_code: string | null, message: string): TestCard {
+  return { brand: 'visa', funding: 'credit', refusal: { code, decline_code, message } };
+}
+
+/** A number with a right check digit that is no test card is declined, as in Stripe's test mode. */
+export function testCard(digits: string): TestCard {
+  return (
+    CARDS[digits] ??
+    refusing(
+      'card_declined',
+      'test_mode_live_card',
+      'Your card was declined. Your request was in test mode, but used a non test card.',
+    )
+  );
+}
+
+/** The check digit rule of card numbers (Luhn). */
+export function isCardNumber(digits: string): boolean {
+  if (!/^\d{12,19}$/.test(digits)) return false;
+  const sum = [...digits].reverse().reduce((total, digit, at) => {
+    const doubled = Number(digit) * (at % 2 === 1 ? 2 : 1);
+    return total + (doubled > 9 ? doubled - 9 : doubled);
+  }, 0);
+  return sum % 10 === 0;
+}
+
+/** Stripe's test bank accounts: how the debit ends once the bank has answered. */
+export const BANK_ACCOUNTS: Readonly<Record<string, Refusal | null>> = {
+  '000123456789': null,
+  '000111111113': {
+    code: 'account_closed',
+    decline_code: null,
+    message: "The customer's bank account has been closed.",
+  },
+  '000222222227': {
+    code: 'insufficient_funds',
+    decline_code: null,
+    message: "The customer's account has insufficient funds to cover this payment.",
+  },
+};
+export const TEST_ROUTING_NUMBER = '110000000';

@@ -1,0 +1,361 @@
+import { BANK_ACCOUNTS, TEST_ROUTING_NUMBER, testCard } from './cards.ts';
+import type { Context } from './context.ts';
+import { badRequest, notSimulated } from './errors.ts';
+import { emit } from './events.ts';
+import { type ChargeView, createCharge, outcomeOf, type Refusal } from './resources/charges.ts';
+import { type Line, totalOf, withQuantity } from './resources/checkoutLines.ts';
+import { expireSession, findSession } from './resources/checkoutSessions.ts';
+import type { SessionView } from './resources/checkoutView.ts';
+import { createCustomer } from './resources/customers.ts';
+import { draftInvoice, payDraft } from './resources/invoices.ts';
+import {
+  createPaymentIntent,
+  findPaymentIntent,
+  moveIntent,
+  type PaymentIntentView,
+} from './resources/paymentIntents.ts';
+import {
+  type BillingDetails,
+  createPaymentMethod,
+  type PaidWith,
+  type PaymentMethodView,
+} from './resources/paymentMethods.ts';
+import { charges, paymentMethods, sessions } from './tables.ts';
+import { schedule, type TaskHandlers, unschedule } from './tasks.ts';
+
+/** What the buyer does on the page; the control API does the same without one. */
+export interface Purchase {
+  readonly method: 'card' | 'us_bank_account';
+  /** Digits; the test card's number decides the outcome. */
+  readonly cardNumber?: string;
+  readonly expMonth?: number;
+  readonly expYear?: number;
+  /** Digits of a test bank account; it decides how the debit ends. */
+  readonly bankAccount?: string;
+  readonly email?: string;
+  readonly name?: string;
+  readonly country?: string;
+  /** Chosen quantities by line item id, where the session lets them be changed. */
+  readonly quantities?: Readonly<Record<string, number>>;
+}
+
+export type PurchaseResult =
+  | { readonly outcome: 'complete'; readonly session: SessionView }
+  | { readonly outcome: 'declined'; readonly session: SessionView; readonly refusal: Refusal };
+
+/**
+ * The buyer presses Pay. A declined card leaves the session open for another try.
+ * @throws ApiError when the session is not open or what was typed is wrong; nothing is changed then.
+ */
+export function purchase(ctx: Context, id: string, given: Purchase): PurchaseResult {
+  const before = findSession(ctx, id);
+  if (before.view.status !== 'open') {
+    throw badRequest(`This Checkout Session is ${before.view.status} and cannot be paid.`);
+  }
+  if (before.view.mode === 'subscription') {
+    throw notSimulated(
+      'mode=subscription',
+      'a subscription session can be created and opened, but not completed yet',
+    );
+  }
+  const lines = chosenLines(before.hidden.lines, given.quantities ?? {});
+  const total = totalOf(lines);
+  const email = given.email ?? before.view.customer_details?.email ?? null;
+  if (email === null) {
+    throw badRequest('An e-mail address is needed.', { param: 'email', code: 'parameter_missing' });
+  }
+  ctx.store.patch(
+    sessions,
+    id,
+    {
+      amount_subtotal: total,
+      amount_total: total,
+      customer_details: {
+        address: { ...EMPTY_ADDRESS, country: given.country ?? 'US' },
+        business_name: null,
+        email,
+        individual_name: null,
+        name: given.name ?? null,
+        phone: null,
+        tax_exempt: 'none',
+        tax_ids: [],
+      },
+    },
+    { lines },
+  );
+  if (total === 0) {
+    ensureCustomer(ctx, id);
+    return { outcome: 'complete', session: complete(ctx, id, 'no_payment_required') };
+  }
+  if (!before.view.payment_method_types.includes(given.method)) {
+    throw badRequest(`This Checkout Session does not offer ${given.method}.`, { param: 'method' });
+  }
+  return given.method === 'card' ? payByCard(ctx, id, given) : payByBank(ctx, id, given);
+}
+
+/** The bank has answered: what was `unpaid` becomes paid, or stays so for good. */
+export function settle(ctx: Context, id: string, refusal?: Refusal | null): SessionView {
+  const { view, hidden } = findSession(ctx, id);
+  if (!hidden.settlement || view.payment_intent === null) {
+    throw badRequest('No bank debit is on its way for this Checkout Session.');
+  }
+  unschedule(ctx, 'settle_session', id);
+  ctx.store.patch(sessions, id, {}, { settlement: null });
+  const intent = findPaymentIntent(ctx, view.payment_intent);
+  const failed = refusal === undefined ? hidden.settlement.refusal : refusal;
+  if (failed) {
+    failPayment(ctx, intent, failed);
+    emit(ctx, 'checkout.session.async_payment_failed', view);
+    return view;
+  }
+  const charge = ctx.store.patch(charges, String(intent.latest_charge), {
+    status: 'succeeded',
+    paid: true,
+    outcome: outcomeOf('succeeded', null),
+  }).view;
+  succeed(ctx, intent, charge);
+  const invoice = draftFor(ctx, id);
+  const paid = ctx.store.patch(sessions, id, { payment_status: 'paid', invoice }).view;
+  emit(ctx, 'checkout.session.async_payment_succeeded', paid);
+  if (invoice !== null) payDraft(ctx, invoice, intent.id);
+  return paid;
+}
+
+export const checkoutTasks: TaskHandlers = {
+  expire_session: (ctx, id) => void expireSession(ctx, id),
+  settle_session: (ctx, id) => void settle(ctx, id),
+};
+
+function payByCard(ctx: Context, id: string, given: Purchase): PurchaseResult {
+  const number = given.cardNumber ?? '4242424242424242';
+  const { brand, funding, refusal } = testCard(number);
+  const expYear = given.expYear ?? new Date(ctx.now()).getUTCFullYear() + 4;
+  const { intent, method } = begin(ctx, id, {
+    type: 'card',
+    card: {
+      brand,
+      funding,
+      last4: number.slice(-4),
+      exp_month: given.expMonth ?? 12,
+      exp_year: expYear,
+    },
+  });
+  if (refusal) {
+    const charge = createCharge(ctx, intent, method, { status: 'failed', refusal });
+    emit(ctx, 'charge.failed', charge);
+    tellFailure(ctx, intent, charge, method, refusal);
+    return { outcome: 'declined', session: findSession(ctx, id).view, refusal };
+  }
+  succeed(ctx, intent, createCharge(ctx, intent, method, { status: 'succeeded' }));
+  return { outcome: 'complete', session: complete(ctx, id, 'paid') };
+}
+
+function payByBank(ctx: Context, id: string, given: Purchase): PurchaseResult {
+  const account = given.bankAccount ?? '000123456789';
+  const refusal = BANK_ACCOUNTS[account];
+  if (refusal === undefined) {
+    throw badRequest(
+      `Not a test bank account: use one of ${Object.keys(BANK_ACCOUNTS).join(', ')}.`,
+      { param: 'bank_account' },
+    );
+  }
+  const { intent, method } = begin(ctx, id, {
+    type: 'us_bank_account',
+    us_bank_account: { last4: account.slice(-4), routing_number: TEST_ROUTING_NUMBER },
+  });
+  const charge = createCharge(ctx, intent, method, { status: 'pending' });
+  emit(ctx, 'charge.pending', charge);
+  moveIntent(
+    ctx,
+    intent.id,
+    {
+      status: 'processing',
+      payment_method: method.id,
+      latest_charge: charge.id,
+      last_payment_error: null,
+    },
+    'payment_intent.processing',
+  );
+  ctx.store.patch(sessions, id, {}, { settlement: { refusal } });
+  schedule(ctx, 'settle_session', id, ctx.now() + ctx.settleDelayMs);
+  return { outcome: 'complete', session: complete(ctx, id, 'unpaid') };
+}
+
+/** The customer, the intent (the one of a declined attempt is used again) and how it is paid. */
+function begin(
+  ctx: Context,
+  id: string,
+  paidWith: PaidWith,
+): { intent: PaymentIntentView; method: PaymentMethodView } {
+  const customer = ensureCustomer(ctx, id);
+  const { view, hidden } = findSession(ctx, id);
+  const method = createPaymentMethod(
+    ctx,
+    paidWith,
+    billingOf(view),
+    hidden.payment.setup_future_usage === null ? null : customer,
+  );
+  const present = view.payment_intent;
+  const intent =
+    present === null
+      ? createPaymentIntent(ctx, {
+          amount: view.amount_total,
+          currency: view.currency ?? 'usd',
+          customer,
+          methods: view.payment_method_types,
+          data: hidden.payment,
+        })
+      : findPaymentIntent(ctx, present);
+  ctx.store.patch(sessions, id, { payment_intent: intent.id });
+  return { intent: { ...intent, amount: view.amount_total }, method };
+}
+
+function succeed(ctx: Context, intent: PaymentIntentView, charge: ChargeView): void {
+  emit(ctx, 'charge.succeeded', charge);
+  moveIntent(
+    ctx,
+    intent.id,
+    {
+      amount: intent.amount,
+      amount_received: intent.amount,
+      last_payment_error: null,
+      latest_charge: charge.id,
+      payment_method: charge.payment_method,
+      status: 'succeeded',
+    },
+    'payment_intent.succeeded',
+  );
+}
+
+function failPayment(ctx: Context, intent: PaymentIntentView, refusal: Refusal): void {
+  const { view: charge } = ctx.store.patch(charges, String(intent.latest_charge), {
+    status: 'failed',
+    paid: false,
+    captured: false,
+    amount_captured: 0,
+    failure_code: refusal.code,
+    failure_message: refusal.message,
+    outcome: outcomeOf('failed', refusal),
+  });
+  const method = ctx.store.get(paymentMethods, charge.payment_method)?.view;
+  if (!method) throw new Error(`The sandbox has no payment method ${charge.payment_method}.`);
+  emit(ctx, 'charge.failed', charge);
+  tellFailure(ctx, intent, charge, method, refusal);
+}
+
+function tellFailure(
+  ctx: Context,
+  intent: PaymentIntentView,
+  charge: ChargeView,
+  method: PaymentMethodView,
+  refusal: Refusal,
+): void {
+  const { decline_code, ...error } = refusal;
+  moveIntent(
+    ctx,
+    intent.id,
+    {
+      amount: intent.amount,
+      latest_charge: charge.id,
+      payment_method: null,
+      status: 'requires_payment_method',
+      last_payment_error: {
+        ...error,
+        ...(decline_code === null ? {} : { decline_code }),
+        type: method.type === 'card' ? 'card_error' : 'invalid_request_error',
+        charge: charge.id,
+        payment_method: method,
+      },
+    },
+    'payment_intent.payment_failed',
+  );
+}
+
+function complete(
+  ctx: Context,
+  id: string,
+  paymentStatus: SessionView['payment_status'],
+): SessionView {
+  unschedule(ctx, 'expire_session', id);
+  // A delayed payment gets its invoice when the money has come.
+  const invoice = paymentStatus === 'unpaid' ? null : draftFor(ctx, id);
+  const before = findSession(ctx, id).view;
+  const { view } = ctx.store.patch(sessions, id, {
+    automatic_tax: {
+      ...before.automatic_tax,
+      status: before.automatic_tax.enabled ? 'complete' : null,
+    },
+    invoice,
+    payment_status: paymentStatus,
+    status: 'complete',
+    url: null,
+  });
+  emit(ctx, 'checkout.session.completed', view);
+  if (invoice !== null) payDraft(ctx, invoice, view.payment_intent);
+  return view;
+}
+
+function draftFor(ctx: Context, id: string): string | null {
+  const { view, hidden } = findSession(ctx, id);
+  if (!view.invoice_creation?.enabled || view.customer === null) return null;
+  return draftInvoice(ctx, view, hidden.lines, view.customer).id;
+}
+
+/** An invoice needs a customer; otherwise one is made only when the session asks for it. */
+function ensureCustomer(ctx: Context, id: string): string | null {
+  const { view } = findSession(ctx, id);
+  if (view.customer !== null) return view.customer;
+  if (view.customer_creation !== 'always' && !view.invoice_creation?.enabled) return null;
+  const details = view.customer_details;
+  const customer = createCustomer(ctx, {
+    email: details?.email ?? null,
+    name: details?.name ?? null,
+  });
+  ctx.store.patch(sessions, id, { customer: customer.id });
+  return customer.id;
+}
+
+function chosenLines(lines: readonly Line[], quantities: Readonly<Record<string, number>>): Line[] {
+  return lines.map((line) => {
+    const wanted = quantities[line.item.id];
+    if (wanted === undefined || wanted === line.item.quantity) return line;
+    const allowed = line.item.adjustable_quantity;
+    const { minimum, maximum } = allowed ?? {};
+    if (
+      !allowed?.enabled ||
+      !Number.isInteger(wanted) ||
+      wanted < Math.max(1, minimum ?? 0) ||
+      wanted > (maximum ?? 0)
+    ) {
+      throw badRequest(`The quantity of ${line.item.description} cannot be ${wanted}.`, {
+        param: `quantity[${line.item.id}]`,
+      });
+    }
+    return withQuantity(line, wanted);
+  });
+}
+
+const EMPTY_ADDRESS = {
+  city: null,
+  country: null,
+  line1: null,
+  line2: null,
+  postal_code: null,
+  state: null,
+};
+
+function billingOf(session: SessionView): BillingDetails {
+  const details = session.customer_details;
+  return {
+    address: details?.address ?? EMPTY_ADDRESS,
+    email: details?.email ?? null,
+    name: details?.name ?? null,
+    phone: null,
+    tax_id: null,
+  };
+}
+
+/** For the page and the control API. */
+export function successUrl(session: SessionView): string | null {
+  return session.success_url?.replaceAll('{CHECKOUT_SESSION_ID}', session.id) ?? null;
+}

@@ -1,0 +1,96 @@
+import type { Catalogue } from './catalogue.ts';
+import type { DeliveryView } from './deliveries.ts';
+import type { Faults } from './faults.ts';
+import type { Secrets } from './secrets.ts';
+
+/** How a session is paid without a browser. */
+export interface PayOptions {
+  /** Default `succeeded`. The two `..._later` ways are bank debits, unpaid at first. */
+  readonly outcome?: 'succeeded' | 'declined' | 'settles_later' | 'fails_later';
+  /** A Stripe test card; overrides the card of the outcome. */
+  readonly card_number?: string;
+  readonly email?: string;
+  readonly name?: string;
+  /** By line item id, where the session lets quantities be changed. */
+  readonly quantities?: Readonly<Record<string, number>>;
+}
+
+export interface PayResult {
+  readonly outcome: 'complete' | 'declined';
+  readonly session: { readonly id: string; readonly payment_status: string };
+  readonly redirect_url: string | null;
+}
+
+/** A running sandbox, in this process or in another one. Every call rejects with a clear error. */
+export interface Sandbox extends Secrets {
+  /** E.g. `http://127.0.0.1:4010`. Changes only when a joined sandbox had to move. */
+  readonly origin: string;
+  readonly host: string;
+  readonly port: number;
+  /** True while another process serves it. */
+  readonly joined: boolean;
+  /** Ends this process's part: closes the server it owns, or only stops watching a joined one. */
+  stop(): Promise<void>;
+  /**
+   * Makes sure that events are sent to `url`; repeatable. With `name` the endpoint of that name is
+   * moved to the new URL, which keeps a server on a changing port from leaving dead endpoints.
+   * Without `secret` an existing endpoint keeps its own and a new one gets `webhookSecret`.
+   */
+  ensureWebhookEndpoint(given: {
+    url: string;
+    secret?: string | undefined;
+    name?: string | undefined;
+    enabledEvents?: string[] | undefined;
+  }): Promise<{ id: string; secret: string }>;
+  /** Creates or updates products and prices with these ids; repeatable. */
+  seedCatalogue(catalogue: Catalogue): Promise<void>;
+  pay(sessionId: string, options?: PayOptions): Promise<PayResult>;
+  /** Ends a bank debit now. */
+  settle(sessionId: string, outcome?: 'succeeded' | 'failed'): Promise<void>;
+  /** Replaces the faults of deliveries; `{}` ends them. */
+  setFaults(faults: Faults): Promise<void>;
+  /** Newest first, at most 1,000. */
+  deliveries(filter?: { event?: string; type?: string; status?: string }): Promise<DeliveryView[]>;
+  /** Sends an event once more, with a fresh signature. */
+  resend(eventId: string, endpointId?: string): Promise<void>;
+}
+
+type Calls = Omit<Sandbox, 'origin' | 'host' | 'port' | 'joined' | 'stop' | keyof Secrets>;
+
+/** Everything goes through the control API, so it is the same for an owner and for who joined. */
+export function createCalls(origin: () => string): Calls {
+  async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const response = await fetch(`${origin()}/_sandbox/${path}`, {
+      method,
+      headers: { 'content-type': 'application/json' },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const answer = (await response.json()) as T & { error?: { message: string } };
+    if (!response.ok) {
+      throw new Error(`Stripe sandbox: ${answer.error?.message ?? `HTTP ${response.status}`}`);
+    }
+    return answer;
+  }
+  const session = (id: string) => `checkout/sessions/${encodeURIComponent(id)}`;
+  return {
+    ensureWebhookEndpoint: ({ url, secret, name, enabledEvents }) =>
+      call('PUT', 'webhook_endpoint', { url, secret, name, enabled_events: enabledEvents }),
+    async seedCatalogue(catalogue) {
+      await call('PUT', 'catalogue', catalogue);
+    },
+    pay: (id, options = {}) => call('POST', `${session(id)}/pay`, options),
+    async settle(id, outcome = 'succeeded') {
+      await call('POST', `${session(id)}/settle`, { outcome });
+    },
+    async setFaults(faults) {
+      await call('PUT', 'faults', faults);
+    },
+    async deliveries(filter = {}) {
+      const query = new URLSearchParams(filter);
+      return (await call<{ data: DeliveryView[] }>('GET', `deliveries?${query}`)).data;
+    },
+    async resend(id, endpoint) {
+      await call('POST', `events/${encodeURIComponent(id)}/resend`, { endpoint });
+    },
+  };
+}

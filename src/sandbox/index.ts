@@ -1,0 +1,9 @@
+/** A stand-in for Stripe on this machine. See README.md beside this file. */
+export type { Catalogue, SeedPrice, SeedProduct } from './catalogue.ts';
+export { API_VERSION } from './context.ts';
+export type { DeliveryView } from './deliveries.ts';
+export type { Logger } from './engine.ts';
+export type { Faults } from './faults.ts';
+export type { PayOptions, PayResult, Sandbox } from './handle.ts';
+export { type JoinOptions, joinOrStartSandbox } from './join.ts';
+export { type SandboxOptions, startSandbox } from './start.ts';

@@ -1,0 +1,113 @@
+import { add, type Context, seconds } from '../context.ts';
+import { noSuch } from '../errors.ts';
+import type { Expandable } from '../expand.ts';
+import { expand } from '../params.ts';
+import { idOf, type Route, route } from '../route.ts';
+import { paymentMethods } from '../tables.ts';
+import { type Address, expandCustomer } from './customers.ts';
+import type { Metadata } from './fields.ts';
+
+export type BillingDetails = {
+  address: Address;
+  email: string | null;
+  name: string | null;
+  phone: string | null;
+  tax_id: string | null;
+};
+
+export type CardFacts = {
+  brand: string;
+  funding: string;
+  last4: string;
+  exp_month: number;
+  exp_year: number;
+};
+export type BankFacts = { last4: string; routing_number: string };
+
+/** How the buyer pays, as typed on the page. */
+export type PaidWith =
+  | { type: 'card'; card: CardFacts }
+  | { type: 'us_bank_account'; us_bank_account: BankFacts };
+
+type Common = {
+  id: string;
+  object: 'payment_method';
+  allow_redisplay: 'limited';
+  billing_details: BillingDetails;
+  created: number;
+  customer: string | null;
+  customer_account: null;
+  livemode: false;
+  metadata: Metadata;
+};
+export type PaymentMethodView = Common &
+  (
+    | { type: 'card'; card: ReturnType<typeof cardView> }
+    | { type: 'us_bank_account'; us_bank_account: ReturnType<typeof bankView> }
+  );
+
+export function createPaymentMethod(
+  ctx: Context,
+  paidWith: PaidWith,
+  billing: BillingDetails,
+  customer: string | null,
+): PaymentMethodView {
+  const common: Common = {
+    id: ctx.newId('pm_'),
+    object: 'payment_method',
+    allow_redisplay: 'limited',
+    billing_details: billing,
+    created: seconds(ctx),
+    customer,
+    customer_account: null,
+    livemode: false,
+    metadata: {},
+  };
+  const view: PaymentMethodView =
+    paidWith.type === 'card'
+      ? { ...common, type: 'card', card: cardView(paidWith.card) }
+      : {
+          ...common,
+          type: 'us_bank_account',
+          us_bank_account: bankView(paidWith.us_bank_account),
+        };
+  return add(ctx, paymentMethods, view, {}).view;
+}
+
+function cardView(card: CardFacts) {
+  return {
+    ...card,
+    checks: { address_line1_check: null, address_postal_code_check: null, cvc_check: 'pass' },
+    country: 'US',
+    display_brand: card.brand,
+    fingerprint: `sandbox${card.last4}`,
+    generated_from: null,
+    networks: { available: [card.brand], preferred: null },
+    regulated_status: 'unregulated' as const,
+    three_d_secure_usage: { supported: true },
+    wallet: null,
+  };
+}
+
+function bankView(bank: BankFacts) {
+  return {
+    ...bank,
+    account_holder_type: 'individual' as const,
+    account_type: 'checking' as const,
+    bank_name: 'SANDBOX BANK',
+    financial_connections_account: null,
+    fingerprint: `sandbox${bank.last4}`,
+    networks: { preferred: 'ach', supported: ['ach' as const] },
+    status_details: null,
+  };
+}
+
+export const paymentMethodExpandable: Expandable = { customer: expandCustomer };
+
+export const paymentMethodRoutes: Route[] = [
+  route('GET', '/v1/payment_methods/:id', { expand }, (ctx, _params, ids) => {
+    const found = ctx.store.get(paymentMethods, idOf(ids));
+    if (!found) throw noSuch('payment_method', idOf(ids), 'id', 404);
+    return found.view;
+  }),
+];

@@ -1,0 +1,46 @@
+import type { ExpandRegistry } from './expand.ts';
+import { accountRoutes } from './resources/account.ts';
+import { chargeExpandable, chargeRoutes } from './resources/charges.ts';
+import { itemExpandable, sessionExpandable, sessionRoutes } from './resources/checkoutSessions.ts';
+import { customerRoutes } from './resources/customers.ts';
+import { eventRoutes } from './resources/events.ts';
+import { invoicePaymentExpandable, invoicePaymentRoutes } from './resources/invoicePayments.ts';
+import { invoiceExpandable, invoiceLineExpandable, invoiceRoutes } from './resources/invoices.ts';
+import { paymentIntentExpandable, paymentIntentRoutes } from './resources/paymentIntents.ts';
+import { paymentMethodExpandable, paymentMethodRoutes } from './resources/paymentMethods.ts';
+import { portalSessionRoutes } from './resources/portalSessions.ts';
+import { priceExpandable, priceRoutes } from './resources/prices.ts';
+import { productExpandable, productRoutes } from './resources/products.ts';
+import { webhookEndpointRoutes } from './resources/webhookEndpoints.ts';
+import type { Route } from './route.ts';
+
+/** Every call of Stripe's API that the sandbox answers. Anything else is an error. */
+export const apiRoutes: readonly Route[] = [
+  ...accountRoutes,
+  ...productRoutes,
+  ...priceRoutes,
+  ...customerRoutes,
+  ...sessionRoutes,
+  ...paymentIntentRoutes,
+  ...paymentMethodRoutes,
+  ...chargeRoutes,
+  ...invoiceRoutes,
+  ...invoicePaymentRoutes,
+  ...eventRoutes,
+  ...webhookEndpointRoutes,
+  ...portalSessionRoutes,
+];
+
+/** What can be expanded, by the `object` name of the resource. */
+export const expandable: ExpandRegistry = {
+  product: productExpandable,
+  price: priceExpandable,
+  'checkout.session': sessionExpandable,
+  item: itemExpandable,
+  payment_intent: paymentIntentExpandable,
+  payment_method: paymentMethodExpandable,
+  charge: chargeExpandable,
+  invoice: invoiceExpandable,
+  line_item: invoiceLineExpandable,
+  invoice_payment: invoicePaymentExpandable,
+};

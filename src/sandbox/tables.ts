@@ -1,0 +1,40 @@
+import type { DeliveryView } from './deliveries.ts';
+import type { EventHidden, EventView } from './events.ts';
+import type { FaultsRow } from './faults.ts';
+import type { SavedAnswer } from './idempotency.ts';
+import type { ChargeView } from './resources/charges.ts';
+import type { SessionHidden, SessionView } from './resources/checkoutSessions.ts';
+import type { CustomerView } from './resources/customers.ts';
+import type { InvoicePaymentView } from './resources/invoicePayments.ts';
+import type { InvoiceLineView, InvoiceView } from './resources/invoices.ts';
+import type { PaymentIntentView } from './resources/paymentIntents.ts';
+import type { PaymentMethodView } from './resources/paymentMethods.ts';
+import type { PortalSessionView } from './resources/portalSessions.ts';
+import type { PriceHidden, PriceView } from './resources/priceFactory.ts';
+import type { ProductView } from './resources/products.ts';
+import type { EndpointHidden, WebhookEndpointView } from './resources/webhookEndpoints.ts';
+import { collection } from './store.ts';
+import type { Task, TaskHidden } from './tasks.ts';
+
+/** Every kind of row the sandbox keeps. A new resource adds its line here. */
+export const products = collection<ProductView, Nothing>('products');
+export const prices = collection<PriceView, PriceHidden>('prices');
+export const customers = collection<CustomerView, Nothing>('customers');
+export const sessions = collection<SessionView, SessionHidden>('checkout_sessions');
+export const paymentMethods = collection<PaymentMethodView, Nothing>('payment_methods');
+export const paymentIntents = collection<PaymentIntentView, Nothing>('payment_intents');
+export const charges = collection<ChargeView, Nothing>('charges');
+export const invoices = collection<InvoiceView, { lines: InvoiceLineView[] }>('invoices');
+export const invoicePayments = collection<InvoicePaymentView, Nothing>('invoice_payments');
+export const portalSessions = collection<PortalSessionView, Nothing>('portal_sessions');
+export const webhookEndpoints = collection<WebhookEndpointView, EndpointHidden>(
+  'webhook_endpoints',
+);
+export const events = collection<EventView, EventHidden>('events');
+export const deliveries = collection<DeliveryView, Nothing>('deliveries');
+export const faults = collection<FaultsRow, Nothing>('faults');
+export const tasks = collection<Task, TaskHidden>('tasks');
+export const savedAnswers = collection<SavedAnswer, Nothing>('idempotency_keys');
+
+/** For rows that hide nothing. */
+export type Nothing = Record<string, never>;

@@ -1,0 +1,84 @@
+import type { Database } from '../core/ports.ts';
+import { storableJson } from '../core/storableJson.ts';
+import type { StripeEvent } from './stripeEvent.ts';
+import type { RetryAnswer, RetryRequest } from './webhook.types.ts';
+
+/** The inbox functions of the database, typed; see sql/stripe_webhook_events_migration.sql. */
+
+/** Longer than the slowest attempt: every call in it is bounded well below. */
+const LEASE_SECONDS = 60;
+
+export interface LeasedEvent {
+  event_id: string;
+  event_type: string;
+  object_id: string | null;
+  /** Proof of the lease; an older one is refused. */
+  fence: number;
+  /** 1 = the first. */
+  attempt: number;
+  payload: unknown;
+}
+
+/** `lease` false leaves the event to the sweep, for a process that is busy enough. */
+export function receiveEvent(
+  db: Database,
+  event: StripeEvent,
+  lease: boolean,
+): Promise<{ outcome: 'received' | 'duplicate' | 'requeued'; leased: boolean; fence?: number }> {
+  return db.rpc('receive_webhook_event', {
+    p_event_id: event.id,
+    p_event_type: event.type,
+    p_object_id: event.objectId,
+    p_order_key: event.objectId,
+    p_event_created_at: event.createdAt.toISOString(),
+    p_payload: storableJson(event.payload),
+    p_lease_seconds: lease ? LEASE_SECONDS : null,
+  });
+}
+
+/** Not idempotent: a lost answer leaves leases that nobody works on until they run out. */
+export function claimEvents(
+  db: Database,
+  limit: number,
+  orderKey?: string,
+): Promise<LeasedEvent[]> {
+  return db.rpc(
+    'claim_webhook_events',
+    { p_limit: limit, p_lease_seconds: LEASE_SECONDS, p_order_key: orderKey },
+    { idempotent: false },
+  );
+}
+
+/** `delaySeconds` null = give up: the event is dead until a person asks again. */
+export function failEvent(
+  db: Database,
+  event: { id: string; fence: number },
+  error: string,
+  delaySeconds: number | null,
+): Promise<{ outcome: 'failed' | 'dead' | 'stale' }> {
+  return db.rpc('fail_webhook_event', {
+    p_event_id: event.id,
+    p_fence: event.fence,
+    p_error: error,
+    p_delay_seconds: delaySeconds,
+  });
+}
+
+export function requeueEvents(
+  db: Database,
+  request: RetryRequest,
+  actor: string,
+): Promise<RetryAnswer> {
+  return db.rpc('requeue_webhook_events', {
+    p_event_ids: request.event_ids,
+    p_status: request.status,
+    p_type: request.type,
+    p_since: request.since,
+    p_dry_run: request.dry_run ?? false,
+    p_actor: actor,
+  });
+}
+
+export function requeueParkedEvents(db: Database, limit: number): Promise<{ requeued: number }> {
+  return db.rpc('requeue_parked_events', { p_limit: limit });
+}

@@ -1,0 +1,68 @@
+import { type Random, retryDelaySeconds } from '../core/backoff.ts';
+import { PurserError } from '../core/errors.ts';
+import { applyEffects, type EffectsDeps } from '../credits/effects.ts';
+import { type DispatchDeps, dispatch } from './dispatch.ts';
+import { claimEvents, failEvent, type LeasedEvent } from './inbox.ts';
+import { readEvent } from './stripeEvent.ts';
+
+export type ProcessDeps = DispatchDeps & EffectsDeps & { random: Random };
+
+/** How the work on one event ended; `stale`: somebody else has the lease by now. */
+export type ProcessOutcome = 'applied' | 'ignored' | 'parked' | 'failed' | 'dead' | 'stale';
+
+/** One object cannot keep a worker for ever; what is left is the sweep's. */
+const FOLLOW_UPS_MAX = 50;
+
+/**
+ * Works on a leased event: decide, then apply in one transaction. A failure is recorded with the
+ * time of the next attempt, never swallowed; a crash leaves the lease, which runs out. Afterwards
+ * the other due events of the same object are worked on, in order.
+ */
+export async function processEvent(
+  deps: ProcessDeps,
+  leased: LeasedEvent,
+): Promise<ProcessOutcome> {
+  const first = await attempt(deps, leased);
+  let waiting = first.waiting;
+  for (let round = 0; waiting && leased.object_id !== null && round < FOLLOW_UPS_MAX; round += 1) {
+    const [next] = await claimEvents(deps.db, 1, leased.object_id);
+    if (next === undefined) break;
+    waiting = (await attempt(deps, next)).waiting;
+  }
+  return first.outcome;
+}
+
+async function attempt(
+  deps: ProcessDeps,
+  leased: LeasedEvent,
+): Promise<{ outcome: ProcessOutcome; waiting: boolean }> {
+  const { logger } = deps;
+  const event = { id: leased.event_id, fence: leased.fence };
+  const fields = {
+    event_id: leased.event_id,
+    event_type: leased.event_type,
+    attempt: leased.attempt,
+  };
+  try {
+    const effects = await dispatch(deps, readEvent(leased.payload));
+    const applied = await applyEffects(deps, event, effects);
+    const { outcome, reason } = applied;
+    if (outcome === 'stale') logger.warn('Lease lost; another worker has the event', fields);
+    if (outcome === 'parked') logger.warn(`Event ${event.id} is parked: ${reason}`, fields);
+    if (outcome === 'ignored') logger.info(`Event ${event.id} is ignored: ${reason}`, fields);
+    return { outcome, waiting: applied.waiting };
+  } catch (error) {
+    logger.error(`Failed to handle ${leased.event_type}`, { ...fields, error });
+    const delay = retryDelaySeconds(leased.attempt, deps.random);
+    const { outcome } = await failEvent(deps.db, event, describe(error), delay);
+    if (outcome === 'dead') {
+      logger.error(`Event ${event.id} is dead after ${leased.attempt} attempts`, fields);
+    }
+    return { outcome, waiting: false };
+  }
+}
+
+function describe(error: unknown): string {
+  if (error instanceof PurserError) return `${error.code}: ${error.message}`;
+  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+}

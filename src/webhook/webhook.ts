@@ -1,0 +1,53 @@
+import { receiveEvent, requeueEvents } from './inbox.ts';
+import { type ProcessDeps, processEvent } from './process.ts';
+import { parseEvent, type StripeEvent } from './stripeEvent.ts';
+import { type SignatureDeps, verifySignature } from './verifySignature.ts';
+import type { Webhook } from './webhook.types.ts';
+
+export type WebhookDeps = ProcessDeps & SignatureDeps;
+
+/**
+ * Events worked on at once in this process. Further ones are committed without a lease and taken
+ * up by the sweep, so a burst exhausts neither memory, nor the pool, nor Stripe's rate limit.
+ */
+const WORK_MAX = 16;
+
+export function createWebhook(deps: WebhookDeps): Webhook {
+  const underWay = new Set<Promise<unknown>>();
+
+  async function work(event: StripeEvent, fence: number): Promise<void> {
+    try {
+      await processEvent(deps, {
+        event_id: event.id,
+        event_type: event.type,
+        object_id: event.objectId,
+        fence,
+        attempt: 1,
+        payload: event.payload,
+      });
+    } catch (error) {
+      // Even the failure could not be recorded: the database is away. The lease runs out and the
+      // sweep takes the event up.
+      deps.logger.error(`Event ${event.id} is left to the sweep`, { event_id: event.id, error });
+    }
+  }
+
+  return {
+    async receive(rawBody, signatureHeader) {
+      const text = Buffer.from(rawBody).toString('utf8');
+      verifySignature(deps, text, signatureHeader);
+      const event = parseEvent(text);
+      const received = await receiveEvent(deps.db, event, underWay.size < WORK_MAX);
+      if (received.leased && received.fence !== undefined) {
+        const job = work(event, received.fence);
+        underWay.add(job);
+        void job.finally(() => underWay.delete(job));
+      }
+      return { received: true, duplicate: received.outcome === 'duplicate' };
+    },
+    retry: (request, actor) => requeueEvents(deps.db, request, actor),
+    async idle() {
+      while (underWay.size > 0) await Promise.all(underWay);
+    },
+  };
+}

@@ -1,0 +1,222 @@
+import { describe, expect, it } from '@jest/globals';
+import Ajv from 'ajv/dist/2020.js';
+import request from 'supertest';
+import type { OpenApiDocument } from '../../src/api/openapi.ts';
+import { routes } from '../../src/api/routes/index.ts';
+import {
+  ADMIN_KEY,
+  bearer,
+  CRON_SECRET,
+  EMBEDDED_ENV,
+  SERVICE_KEY,
+  testApp,
+} from './support/testApp.ts';
+
+const user = { 'x-user-id': 'u1', 'x-user-email': 'u1@example.com' };
+
+/** One good call of every route; the answers are checked against the OpenAPI document. */
+const GOOD_CALLS: Record<
+  string,
+  { path: string; headers?: Record<string, string>; body?: object }
+> = {
+  getPricing: { path: '/api/pricing' },
+  createCheckoutSession: {
+    path: '/api/checkout-session',
+    headers: user,
+    body: { plan: 'pack_50', quantity: 2 },
+  },
+  getCheckoutSession: { path: '/api/checkout-session/cs_test_1', headers: user },
+  fulfillCheckoutSession: { path: '/api/checkout-session/cs_test_1/fulfill' },
+  createBillingPortalSession: {
+    path: '/api/billing-portal-session',
+    headers: user,
+    body: { return_url: 'http://purser.test/account' },
+  },
+  getCredits: { path: '/api/credits', headers: user },
+  listTransactions: { path: '/api/credits/transactions?limit=10&type=usage', headers: user },
+  exportTransactions: { path: '/api/credits/transactions.csv', headers: user },
+  getUserCredits: { path: '/api/users/u1/credits', headers: bearer(SERVICE_KEY) },
+  listUserTransactions: { path: '/api/users/u1/transactions', headers: bearer(SERVICE_KEY) },
+  checkCredits: {
+    path: '/api/credits/check',
+    headers: bearer(SERVICE_KEY),
+    body: { user_id: 'u1', amount: 5 },
+  },
+  consumeCredits: {
+    path: '/api/credits/consume',
+    headers: { ...bearer(SERVICE_KEY), 'idempotency-key': 'k1' },
+    body: { user_id: 'u1', feature: 'image', units: 2 },
+  },
+  putUser: {
+    path: '/api/users/u1',
+    headers: bearer(SERVICE_KEY),
+    body: { email: 'u1@example.com', stripe_customer_id: 'cus_1' },
+  },
+  receiveStripeWebhook: {
+    path: '/api/webhooks/stripe',
+    headers: { 'stripe-signature': 'good' },
+    body: { id: 'evt_1' },
+  },
+  runDueJobs: { path: '/api/cron/tick', headers: bearer(CRON_SECRET) },
+  runCronJob: { path: '/api/cron/webhook-sweep', headers: bearer(CRON_SECRET) },
+  runJob: { path: '/api/admin/jobs/webhook-sweep/run', headers: bearer(ADMIN_KEY) },
+  retryWebhooks: { path: '/api/admin/stripe/retry-webhooks', headers: bearer(ADMIN_KEY) },
+  getHealth: { path: '/healthz' },
+  getReadiness: { path: '/readyz' },
+};
+
+describe('the route table', () => {
+  it('has one good call here for every route, so that none goes untested', () => {
+    expect(Object.keys(GOOD_CALLS).sort()).toEqual(
+      routes.map(({ contract }) => contract.id).sort(),
+    );
+  });
+
+  it.each(routes.map(({ contract }) => [contract.id, contract] as const))(
+    '%s answers as the OpenAPI document says',
+    async (id, contract) => {
+      const { app } = testApp({ env: EMBEDDED_ENV });
+      const call = GOOD_CALLS[id];
+      if (call === undefined) throw new Error(`no call for ${id}`);
+      const response = await request(app)
+        [contract.method](call.path)
+        .set(call.headers ?? {})
+        .send(call.body);
+      expect({ status: response.status, body: response.body }).toMatchObject({ status: 200 });
+      expect(response.headers['x-request-id']).toMatch(/^[\w-]{8,128}$/);
+
+      const document = (await request(app).get('/api/openapi.json')).body as OpenApiDocument;
+      const path = contract.path.replace(/:(\w+)/g, '{$1}');
+      const described = document.paths[path]?.[contract.method]?.responses['200'];
+      const json = described?.content?.['application/json'];
+      if (json === undefined) return;
+      const ajv = new Ajv({ strict: false, validateFormats: false });
+      const validate = ajv.compile({ ...json.schema, components: document.components });
+      expect(validate(response.body) || validate.errors).toBe(true);
+    },
+  );
+
+  it('describes every route, and every reference in the document leads somewhere', async () => {
+    const { app } = testApp();
+    const document = (await request(app).get('/api/openapi.json')).body as OpenApiDocument;
+    const described = Object.values(document.paths).flatMap((methods) =>
+      Object.values(methods).map(({ operationId }) => operationId),
+    );
+    expect(described.sort()).toEqual(routes.map(({ contract }) => contract.id).sort());
+    const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]+)"/g)];
+    expect(references.length).toBeGreaterThan(20);
+    for (const [, reference] of references) {
+      const name = reference?.replace('#/components/schemas/', '') ?? '';
+      expect(Object.keys(document.components.schemas)).toContain(name);
+    }
+  });
+});
+
+describe('arguments handed to the domains', () => {
+  it('turns a feature into credits by the catalogue', async () => {
+    const { app, calls } = testApp();
+    await request(app)
+      .post('/api/credits/consume')
+      .set({ ...bearer(SERVICE_KEY), 'idempotency-key': 'k1' })
+      .send({
+        user_id: 'u1',
+        feature: 'image',
+        units: 3,
+        description: 'three',
+        metadata: { a: [1] },
+      })
+      .expect(200);
+    expect(calls).toEqual([
+      {
+        name: 'consume',
+        args: [
+          {
+            userId: 'u1',
+            amount: 15,
+            idempotencyKey: 'k1',
+            description: 'three',
+            metadata: { a: [1] },
+          },
+        ],
+      },
+    ]);
+  });
+
+  it('marks a replay by a header, with the same body', async () => {
+    const { app } = testApp();
+    const consume = (key: string) =>
+      request(app)
+        .post('/api/credits/consume')
+        .set({ ...bearer(SERVICE_KEY), 'idempotency-key': key })
+        .send({ user_id: 'u1', amount: 5 });
+    const first = await consume('fresh');
+    const replay = await consume('replayed');
+    expect(first.headers['idempotency-replayed']).toBeUndefined();
+    expect(replay.headers['idempotency-replayed']).toBe('true');
+    expect(replay.body).toEqual(first.body);
+  });
+
+  it('decodes user ids of any printable text from the path', async () => {
+    const { app, calls } = testApp();
+    const id = 'auth0|a/b é 😀';
+    const response = await request(app)
+      .get(`/api/users/${encodeURIComponent(id)}/credits`)
+      .set(bearer(SERVICE_KEY))
+      .expect(200);
+    expect(response.body.user_id).toBe(id);
+    expect(calls).toEqual([{ name: 'balance', args: [id] }]);
+  });
+
+  it('puts a user as the app says, over what was known', async () => {
+    const { app, calls } = testApp();
+    await request(app)
+      .put('/api/users/u1')
+      .set(bearer(SERVICE_KEY))
+      .send({ email: 'u1@example.com' })
+      .expect(200);
+    expect(calls[0]).toEqual({
+      name: 'ensureUser',
+      args: [{ userId: 'u1', email: 'u1@example.com', stripeCustomerId: undefined, replace: true }],
+    });
+  });
+
+  it('names the key that acted by its fingerprint, never by itself', async () => {
+    const { app, calls } = testApp();
+    await request(app)
+      .post('/api/admin/stripe/retry-webhooks')
+      .set(bearer(ADMIN_KEY))
+      .send({ status: 'parked', dry_run: true })
+      .expect(200);
+    expect(calls[0]?.args[0]).toEqual({ status: 'parked', dry_run: true });
+    expect(calls[0]?.args[1]).toMatch(/^admin:[0-9a-f]{8}$/);
+  });
+});
+
+describe('pricing', () => {
+  it('answers 304 to the ETag it gave, although as_of moved on', async () => {
+    let minute = 0;
+    const { app } = testApp({
+      checkout: {
+        pricing: async () => ({
+          mode: 'test',
+          currency: 'usd',
+          packs: [],
+          plans: [],
+          as_of: `2026-11-21T10:0${minute++}:00.000Z`,
+        }),
+      },
+    });
+    const first = await request(app).get('/api/pricing').expect(200);
+    expect(first.headers.etag).toMatch(/^W\/"/);
+    expect(first.headers['cache-control']).toContain('must-revalidate');
+    const etag = String(first.headers.etag);
+    const second = await request(app).get('/api/pricing').set('If-None-Match', etag).expect(304);
+    expect(second.text).toBe('');
+    await request(app).get('/api/pricing').set('If-None-Match', 'W/"other"').expect(200);
+  });
+
+  it('never answers 304 for what has no ETag', async () => {
+    const { app } = testApp({ env: EMBEDDED_ENV });
+    await request(app).get('/api/credits').set(user).set('If-None-Match', '*').expect(200);
+  });
+});

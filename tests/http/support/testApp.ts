@@ -1,0 +1,260 @@
+import { Writable } from 'node:stream';
+import type { Express } from 'express';
+import { createApp } from '../../../src/api/app.ts';
+import type { AppDeps } from '../../../src/api/deps.ts';
+import { createTokenVerifier } from '../../../src/api/identity/tokens.ts';
+import { createLifecycle } from '../../../src/api/lifecycle.ts';
+import { parseSettings } from '../../../src/config.ts';
+import { PurserError } from '../../../src/core/errors.ts';
+import type { Clock } from '../../../src/core/ports.ts';
+import type { CreditTransaction } from '../../../src/credits/credits.types.ts';
+import { createLogger } from '../../../src/observability/logger.ts';
+import { requestContext } from '../../../src/observability/requestContext.ts';
+
+export const SERVICE_KEY = 'service-key-0123456789-0123456789-abcdef';
+export const ADMIN_KEY = 'admin-key-0123456789-0123456789-abcdefgh';
+export const CRON_SECRET = 'cron-secret-0123456789-0123456789-abcdef';
+export const PUBLIC_URL = 'http://purser.test';
+
+/** The environment of a server with real parts, as far as HTTP is concerned. */
+export const BASE_ENV = {
+  DATABASE_URL: 'postgresql://purser:pw@127.0.0.1:5432/purser',
+  PUBLIC_URL,
+  PURSER_SERVICE_KEY: SERVICE_KEY,
+  PURSER_ADMIN_KEY: ADMIN_KEY,
+  CRON_SECRET,
+  LOG_LEVEL: 'debug',
+};
+
+/** The same with every part embedded: plain x-user-id counts. */
+export const EMBEDDED_ENV = { ...BASE_ENV, DATABASE_URL: undefined };
+
+export interface Call {
+  name: string;
+  args: unknown[];
+}
+
+export interface TestApp {
+  app: Express;
+  deps: AppDeps;
+  /** Calls of the domains, in order. */
+  calls: Call[];
+  /** All that was logged so far. */
+  log(): string;
+}
+
+export function transaction(overrides: Partial<CreditTransaction> = {}): CreditTransaction {
+  return {
+    id: '91',
+    entry_number: 3,
+    transaction_type: 'usage',
+    amount: -5,
+    balance_after: 45,
+    description: null,
+    idempotency_key: 'consume:k',
+    stripe_session_id: null,
+    stripe_payment_intent_id: null,
+    stripe_invoice_id: null,
+    metadata: {},
+    event_at: '2026-11-21T10:00:00.000Z',
+    created_at: '2026-11-21T10:00:00.000Z',
+    ...overrides,
+  };
+}
+
+type Domains = Pick<AppDeps, 'credits' | 'checkout' | 'webhook' | 'jobs'>;
+
+/** Domains that answer as the real ones do in the simplest case; these tests are about HTTP. */
+function simpleDomains(record: (name: string, ...args: unknown[]) => void): Domains {
+  const as_of = '2026-11-21T10:00:00.000Z';
+  const run = (job: string) => ({
+    job,
+    outcome: 'done' as const,
+    started_at: as_of,
+    finished_at: as_of,
+    result: {},
+  });
+  return {
+    credits: {
+      async balance(userId) {
+        record('balance', userId);
+        return {
+          user_id: userId,
+          balance: 50,
+          held: 5,
+          available: 45,
+          debt: 0,
+          version: 7,
+          source: 'ledger',
+          plan: 'free',
+          expiring: [],
+          next_grant: null,
+          as_of,
+        };
+      },
+      async check(request) {
+        record('check', request);
+        const { userId, amount } = request;
+        const allowed = amount <= 45;
+        return {
+          user_id: userId,
+          allowed,
+          amount,
+          balance: 50,
+          held: 5,
+          available: 45,
+          version: 7,
+          source: 'redis',
+          reason: allowed ? null : 'insufficient_credits',
+          buy_url: allowed ? null : `${PUBLIC_URL}/pricing`,
+        };
+      },
+      async consume(request) {
+        record('consume', request);
+        return {
+          answer: {
+            outcome: 'applied',
+            transaction_id: '91',
+            user_id: request.userId,
+            amount: request.amount,
+            balance: 45,
+            held: 0,
+            available: 45,
+            version: 8,
+            lots: [{ grant_id: '12', amount: request.amount }],
+            created_at: as_of,
+          },
+          replayed: request.idempotencyKey === 'replayed',
+        };
+      },
+      async transactions(filter) {
+        record('transactions', filter);
+        return { data: [transaction()], has_more: false, next_cursor: null };
+      },
+      async ensureUser(user) {
+        record('ensureUser', user);
+        return {
+          user_id: user.userId,
+          email: user.email ?? null,
+          stripe_customer_id: user.stripeCustomerId ?? null,
+          created: true,
+        };
+      },
+    },
+    checkout: {
+      async pricing() {
+        record('pricing');
+        return { mode: 'local', currency: 'usd', packs: [], plans: [], as_of };
+      },
+      async createSession(request) {
+        record('createSession', request);
+        return {
+          session_id: 'cs_test_1',
+          url: 'https://checkout.stripe.com/c/pay/cs_test_1',
+          mode: 'payment',
+          plan: request.plan ?? 'pack_50',
+          credits: 50,
+          expires_at: as_of,
+        };
+      },
+      async sessionStatus(request) {
+        record('sessionStatus', request);
+        if (request.sessionId === 'cs_unknown') {
+          throw new PurserError('not_found', {
+            detail: 'There is no checkout session cs_unknown.',
+          });
+        }
+        const own = request.userId === null ? {} : { balance: 50 };
+        return { session_id: request.sessionId, status: 'credited', credits: 50, ...own };
+      },
+      async fulfill(request) {
+        record('fulfill', request);
+        return { session_id: request.sessionId, status: 'credited', credits: 50 };
+      },
+      async portalSession(request) {
+        record('portalSession', request);
+        return { url: 'https://billing.stripe.com/p/session/1' };
+      },
+    },
+    webhook: {
+      async receive(rawBody, signature) {
+        record('receive', rawBody, signature);
+        if (signature !== 'good') {
+          throw new PurserError('invalid_signature', { detail: 'The signature does not fit.' });
+        }
+        return { received: true, duplicate: false };
+      },
+      async retry(request, actor) {
+        record('retry', request, actor);
+        return { matched: 1, requeued: 1, event_ids: ['evt_1'], dry_run: false };
+      },
+      async idle() {},
+    },
+    jobs: {
+      names: ['webhook-sweep'],
+      async run(name, actor) {
+        record('runJob', name, actor);
+        if (name !== 'webhook-sweep') {
+          throw new PurserError('not_found', { detail: `There is no job "${name}".` });
+        }
+        return run(name);
+      },
+      async tick() {
+        record('tick');
+        return [run('webhook-sweep')];
+      },
+      start() {},
+      async stop() {},
+    },
+  };
+}
+
+export interface TestAppOptions {
+  env?: Record<string, string | undefined>;
+  clock?: Clock;
+  /** Replaces single members of the domains. */
+  credits?: Partial<AppDeps['credits']>;
+  checkout?: Partial<AppDeps['checkout']>;
+  webhook?: Partial<AppDeps['webhook']>;
+  health?: Partial<AppDeps['health']>;
+  staticDir?: string;
+}
+
+export function testApp(options: TestAppOptions = {}): TestApp {
+  const { settings } = parseSettings({ ...BASE_ENV, ...options.env });
+  const clock = options.clock ?? { now: () => new Date() };
+  let lines = '';
+  const stream = new Writable({
+    write(chunk, _encoding, done) {
+      lines += chunk;
+      done();
+    },
+  });
+  const calls: Call[] = [];
+  const domains = simpleDomains((name, ...args) => calls.push({ name, args }));
+  const ok = async () => {};
+  const deps: AppDeps = {
+    settings,
+    logger: createLogger({ level: 'debug', stream }),
+    clock,
+    requestContext,
+    publicUrl: () => settings.http.publicUrl ?? PUBLIC_URL,
+    health: { database: ok, schema: ok, redis: ok, ...options.health },
+    credits: { ...domains.credits, ...options.credits },
+    checkout: { ...domains.checkout, ...options.checkout },
+    webhook: { ...domains.webhook, ...options.webhook },
+    jobs: domains.jobs,
+    catalogue: {
+      cost(feature, units) {
+        if (feature === 'image') return 5 * units;
+        throw new PurserError('invalid_request', { detail: `There is no feature "${feature}".` });
+      },
+    },
+    tokens: createTokenVerifier({ settings, clock }),
+    lifecycle: createLifecycle(),
+    staticDir: options.staticDir,
+  };
+  return { app: createApp(deps), deps, calls, log: () => lines };
+}
+
+export const bearer = (token: string) => ({ authorization: `Bearer ${token}` });

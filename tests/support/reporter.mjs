@@ -1,0 +1,74 @@
+/**
+ * Adds two things to Jest's own output: every skipped suite with what it lacks and how to get it,
+ * and as the last line the sum, `N passed, N failed, N skipped`. With CI=true a skipped test fails
+ * the run, because a machine that cannot run a suite must not look as if it had passed it.
+ */
+import { relative } from 'node:path';
+
+/** Written by `skippedTitle()` in requirements.ts. */
+const NEEDS = /^(?<name>.*) \[needs (?<need>[^:\]]+): (?<remedy>.*)\]$/;
+
+const SKIPPED = new Set(['pending', 'todo', 'disabled', 'skipped']);
+
+/** One line per skipped suite; tests skipped in another way stand alone, without a reason. */
+function collectSkipped(results, rootDir) {
+  const skipped = new Map();
+  for (const file of results.testResults) {
+    const path = relative(rootDir, file.testFilePath);
+    for (const test of file.testResults.filter(({ status }) => SKIPPED.has(status))) {
+      const titles = test.ancestorTitles;
+      const marked = titles.findIndex((title) => NEEDS.test(title));
+      const { name, need, remedy } = NEEDS.exec(titles[marked] ?? '')?.groups ?? {};
+      const chain = need ? [...titles.slice(0, marked), name] : [...titles, test.title];
+      const title = [path, ...chain].join(' > ');
+      const entry = skipped.get(title) ?? { title, need, remedy, tests: 0 };
+      entry.tests += 1;
+      skipped.set(title, entry);
+    }
+  }
+  return [...skipped.values()];
+}
+
+function describeSkipped({ title, need, remedy, tests }) {
+  if (need === undefined) {
+    return `  ${title}\n    no reason given: suites are skipped with describeWith() only`;
+  }
+  const count = tests === 1 ? '1 test' : `${tests} tests`;
+  return `  ${title} (${count})\n    missing: ${need}; to get it: ${remedy}`;
+}
+
+export default class SkipReporter {
+  #config;
+  #error;
+  /** Undefined until a run has ended: an interrupted one has no sum. */
+  #sum;
+
+  constructor(globalConfig) {
+    this.#config = globalConfig;
+    // Jest puts its summary after every other reporter; only at the exit is a line the last one.
+    process.once('exit', () => {
+      if (this.#sum !== undefined) process.stdout.write(`\n${this.#sum}\n`);
+    });
+  }
+
+  onRunComplete(_contexts, results) {
+    // A file that could not even be loaded has no tests to count, and is a failure all the same.
+    const failed = results.numFailedTests + results.numRuntimeErrorTestSuites;
+    const skipped = results.numPendingTests + results.numTodoTests;
+    // With a name filter (-t) tests are left out because somebody asked for that.
+    const isFiltered = Boolean(this.#config.testNamePattern);
+    if (skipped > 0 && !isFiltered) {
+      const lines = collectSkipped(results, this.#config.rootDir).map(describeSkipped);
+      process.stdout.write(`\nSkipped, so not proven here:\n${lines.join('\n')}\n`);
+      if (process.env.CI === 'true') {
+        this.#error = new Error(`CI=true and ${skipped} tests were skipped`);
+        process.stdout.write('With CI=true a skipped test fails the run.\n');
+      }
+    }
+    this.#sum = `${results.numPassedTests} passed, ${failed} failed, ${skipped} skipped`;
+  }
+
+  getLastError() {
+    return this.#error;
+  }
+}
