@@ -24,12 +24,12 @@ import { isAlive, processIdentity } from '../../src/supabase/embedded/processes.
 import { tryStartLock, withStartLock } from '../../src/supabase/embedded/startLock.ts';
 import { startEmbeddedPostgres } from '../../src/supabase/embeddedPostgres.ts';
 import { createEmbeddedFolder, type EmbeddedFolder } from '../support/embeddedFolder.ts';
+import { describeWith } from '../support/requirements.ts';
 import { createTempFolder } from '../support/tempFolder.ts';
 
 jest.setTimeout(120_000);
 
-const isRoot = process.getuid?.() === 0;
-const itAsRoot = isRoot ? it : it.skip;
+const NOBODY = { name: 'nobody', uid: 65534, gid: 65534 };
 const folders: EmbeddedFolder[] = [];
 
 function newFolder(inside?: string) {
@@ -133,8 +133,8 @@ describe('what an interrupted first start leaves', () => {
   });
 });
 
-describe('as root and not', () => {
-  itAsRoot('runs the server under another account and keeps the secrets to root', async () => {
+describeWith('root', 'started as root', () => {
+  it('runs the server under another account and keeps the secrets to root', async () => {
     const folder = newFolder();
     const server = await startEmbeddedPostgres({ dataDir: folder.dataDir });
     expect(statSync(`/proc/${server.pid}`).uid).not.toBe(0);
@@ -147,7 +147,7 @@ describe('as root and not', () => {
     await server.stop();
   });
 
-  itAsRoot('moves the data where the account can reach it, once, and finds it again', async () => {
+  it('moves the data where the account can reach it, once, and finds it again', async () => {
     const folder = newFolder('private/project');
     mkdirSync(folder.dataDir, { recursive: true });
     chmodSync(path.join(folder.root, 'private'), 0o700);
@@ -163,37 +163,35 @@ describe('as root and not', () => {
     expect(existsSync(path.join(folder.dataDir, 'postgres', 'cluster'))).toBe(false);
   });
 
-  itAsRoot("works in another user's folder and leaves the files to that user", async () => {
-    const nobody = 65534;
+  it("works in another user's folder and leaves the files to that user", async () => {
     const folder = newFolder('theirs');
     mkdirSync(folder.dataDir);
-    chownSync(folder.dataDir, nobody, nobody);
+    chownSync(folder.dataDir, NOBODY.uid, NOBODY.gid);
     const ours = await startEmbeddedPostgres({ dataDir: folder.dataDir });
     await ours.stop();
-    expect(statSync(path.join(folder.dataDir, 'postgres', 'password')).uid).toBe(nobody);
-    const child = folder.spawnChild('hold', { uid: nobody, gid: nobody });
+    expect(statSync(path.join(folder.dataDir, 'postgres', 'password')).uid).toBe(NOBODY.uid);
+    const child = folder.spawnChild('hold', NOBODY);
     expect(await child.started).toMatchObject({ how: 'started', created: false });
     expect(await child.end('SIGINT')).toBe(0);
     expect(folder.leftovers()).toEqual([]);
   });
 
-  itAsRoot('runs as an ordinary user too, from an empty folder', async () => {
-    const nobody = 65534;
+  it('runs as an ordinary user too, from an empty folder', async () => {
     const folder = newFolder();
-    chownSync(folder.root, nobody, nobody);
-    const child = folder.spawnChild('hold', { uid: nobody, gid: nobody });
+    chownSync(folder.root, NOBODY.uid, NOBODY.gid);
+    const child = folder.spawnChild('hold', NOBODY);
     const server = await child.started;
     expect(server).toMatchObject({ how: 'started', created: true });
-    expect(statSync(`/proc/${server.pid}`).uid).toBe(nobody);
+    expect(statSync(`/proc/${server.pid}`).uid).toBe(NOBODY.uid);
     expect(await child.end('SIGTERM')).toBe(0);
     expect(folder.serverPid()).toBeNull();
     expect(folder.leftovers()).toEqual([]);
   });
 
-  itAsRoot('tells an ordinary user whose folder it is', async () => {
+  it('tells an ordinary user whose folder it is', async () => {
     const folder = newFolder();
     prepareHomeFolder(folder.dataDir);
-    const child = folder.spawnChild('hold', { uid: 65534, gid: 65534 });
+    const child = folder.spawnChild('hold', NOBODY);
     await expect(child.started).rejects.toThrow(/belongs to user 0.*DATABASE_URL/s);
   });
 });

@@ -4,12 +4,13 @@ import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline';
-import { fileURLToPath } from 'node:url';
+import type { ServerAccount } from '../../src/supabase/embedded/account.ts';
 import { servesFolder } from '../../src/supabase/embedded/processes.ts';
 import type { EmbeddedPostgres } from '../../src/supabase/embeddedPostgres.ts';
+import { reachableCheckout, THIS_CHECKOUT } from './reachableCheckout.ts';
 import { createTempFolder } from './tempFolder.ts';
 
-const CHILD = fileURLToPath(new URL('./embeddedChild.ts', import.meta.url));
+const CHILD = 'tests/support/embeddedChild.ts';
 
 export interface EmbeddedChild {
   process: ChildProcess;
@@ -25,7 +26,7 @@ export interface EmbeddedFolder {
   serverPid(): number | null;
   /** Names in the home folder that a stopped server may not leave. */
   leftovers(): string[];
-  spawnChild(mode?: 'hold' | 'exit', account?: { uid: number; gid: number }): EmbeddedChild;
+  spawnChild(mode?: 'hold' | 'exit', account?: ServerAccount): EmbeddedChild;
   /** True while initdb has begun and the cluster is not there yet. */
   initRuns(): boolean;
   /** A process that has nothing to do with us, under another account. */
@@ -40,6 +41,12 @@ export function createEmbeddedFolder(inside = ''): EmbeddedFolder & { root: stri
   const dataDir = path.join(folder.dir, inside);
   const home = path.join(dataDir, 'postgres');
   const children: ChildProcess[] = [];
+  const codeFolders: Array<{ dir: string; remove: () => void }> = [];
+  const codeFolder = (): string => {
+    const created = createTempFolder('checkout');
+    codeFolders.push(created);
+    return created.dir;
+  };
 
   const placeOf = (): string => {
     const state = path.join(home, 'state.json');
@@ -65,9 +72,11 @@ export function createEmbeddedFolder(inside = ''): EmbeddedFolder & { root: stri
       return [...running, ...readdirSync(path.join(home, 'users'))];
     },
     spawnChild(mode = 'hold', account) {
-      const child = spawn(process.execPath, ['--import', 'tsx', CHILD, dataDir, mode], {
+      const checkout = account ? reachableCheckout(account, codeFolder()) : THIS_CHECKOUT;
+      const child = spawn(checkout.node, ['--import', 'tsx', CHILD, dataDir, mode], {
+        cwd: checkout.root,
         stdio: ['ignore', 'pipe', 'pipe'],
-        ...account,
+        ...(account ? { uid: account.uid, gid: account.gid } : {}),
         env: { ...process.env, NODE_OPTIONS: '', HOME: folder.dir, TMPDIR: '/tmp' },
       });
       children.push(child);
@@ -99,6 +108,7 @@ export function createEmbeddedFolder(inside = ''): EmbeddedFolder & { root: stri
       const place = placeOf();
       if (place !== home) rmSync(place, { recursive: true, force: true });
       folder.remove();
+      for (const created of codeFolders) created.remove();
     },
   };
 }
