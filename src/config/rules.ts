@@ -30,13 +30,6 @@ function findUnsupportedParts(parts: Parts): SettingProblem[] {
       fix: 'Set DATABASE_URL to the connection string of the same project (Supabase: Connect, Session pooler).',
     });
   }
-  if (parts.redis !== 'memory') {
-    problems.push({
-      variable: parts.redis === 'tcp' ? 'REDIS_URL' : 'UPSTASH_REDIS_REST_URL',
-      problem: 'asks for a Redis server, but this build supports the in-process mirror only',
-      fix: 'Remove it; the mirror then lives in the process and is rebuilt from the ledger at start.',
-    });
-  }
   return problems;
 }
 
@@ -189,6 +182,13 @@ export function findProblems(
     ...(production ? findProductionProblems(values, wrong) : []),
     ...findUnsupportedParts(chooseParts(values)),
   ];
+  if (values.REDIS_URL && !/^\/?\d*$/.test(new URL(values.REDIS_URL).pathname)) {
+    problems.push({
+      variable: 'REDIS_URL',
+      problem: 'names a database that is not a number',
+      fix: 'End it with the number of the database, as in redis://host:6379/0, or with nothing.',
+    });
+  }
   if (values.UPSTASH_REDIS_REST_URL && !values.UPSTASH_REDIS_REST_TOKEN) {
     problems.push({
       variable: 'UPSTASH_REDIS_REST_TOKEN',
