@@ -71,11 +71,13 @@ async function connect(url: string, logger: Logger): Promise<RedisConnection> {
     });
     opened.on('ready', () => {
       clearTimeout(handshake);
+      if (opened !== client) return;
       if (lost) logger.info(`Redis at ${where} is back`);
       lost = false;
     });
     opened.on('error', (error: Error) => {
       clearTimeout(handshake);
+      if (opened !== client) return;
       if (!lost && !closed) logger.warn(`Redis at ${where} is away: ${error.message}`);
       lost = true;
     });
