@@ -49,7 +49,7 @@ describe('a server', () => {
     expect(response.status).toBe(431);
   });
 
-  it('finishes what is in flight, says 503 meanwhile, then closes its parts in order', async () => {
+  it('finishes what is in flight, takes nothing new, then closes its parts in order', async () => {
     let answer: () => void = () => {};
     let begun: () => void = () => {};
     const inFlight = new Promise<void>((resolve) => {
@@ -78,7 +78,7 @@ describe('a server', () => {
       },
       { closers: [closer('jobs'), closer('redis', new Error('no')), closer('database')] },
     );
-    // A second connection, idle and kept alive, on which a balancer asks for readiness.
+    // Leaves a second connection behind, idle and kept alive.
     await (await fetch(`${server.url}/readyz`)).text();
     const slow = fetch(`${server.url}/api/pricing`);
     await inFlight;
