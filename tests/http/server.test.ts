@@ -33,12 +33,16 @@ describe('a server', () => {
   it('says what to do when its port is taken', async () => {
     const { server } = await start();
     await expect(start({}, { port: server.port })).rejects.toThrow(
-      new RegExp(`Port ${server.port} on 127.0.0.1 is in use .* PORT=${server.port + 1} npm start`),
+      new RegExp(
+        `PORT {2}${server.port} on 127.0.0.1 is in use.*\\n.*PORT=${server.port + 1} npm start`,
+      ),
     );
   });
 
   it('says what to do when its address is not there', async () => {
-    await expect(start({}, { host: '203.0.113.1' })).rejects.toThrow(/Set HOST to 127.0.0.1/);
+    await expect(start({}, { host: '203.0.113.1' })).rejects.toThrow(
+      /HOST {2}203.0.113.1 is not an address of this machine/,
+    );
   });
 
   it('refuses headers above 16 KB', async () => {

@@ -11,12 +11,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import {
-  loadSettings,
-  parseSettings,
-  type SettingProblem,
-  SettingsError,
-} from '../../src/config.ts';
+import type { SettingProblem } from '../../src/config/settingsError.ts';
+import { loadSettings, parseSettings, SettingsError } from '../../src/config.ts';
 
 const KEY = (name: string) => `${name}-0123456789-0123456789-0123456789`;
 
@@ -406,7 +402,7 @@ describe('a local server', () => {
 
   it('says what to do when it cannot write', () => {
     writeFileSync(join(dir, 'data'), 'a file where the folder should be');
-    expect(() => loadSettings(join(dir, 'none'))).toThrow(/PURSER_DATA_DIR cannot keep/);
+    expect(() => loadSettings(join(dir, 'none'))).toThrow(/PURSER_DATA_DIR {2}cannot keep/);
   });
 
   it('reads .env, and what is set already wins', () => {
