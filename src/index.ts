@@ -1,4 +1,4 @@
-import { listen } from './api/server.ts';
+import { listen, stopOnSignals } from './api/server.ts';
 import { compose } from './compose.ts';
 import { type LoadedSettings, loadSettings, SettingsError } from './config.ts';
 import { PurserError } from './core/errors.ts';
@@ -14,7 +14,11 @@ async function main(): Promise<void> {
   });
   for (const warning of loaded.warnings) logger.warn(warning);
 
+  // Until everything is up a signal ends the process at once; embedded parts leave as it exits.
+  let stop = async (): Promise<void> => {};
+  stopOnSignals(() => stop(), logger);
   const purser = await compose({ settings, logger });
+  stop = purser.stop;
   const server = await listen(purser.app, {
     host: settings.http.host,
     port: settings.http.port,
@@ -25,19 +29,9 @@ async function main(): Promise<void> {
     await purser.stop();
     throw error;
   });
+  stop = server.drain;
   await purser.start(server.url);
   report(loaded, purser.parts, server.url);
-
-  let signals = 0;
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => {
-      signals += 1;
-      // A second Ctrl-C is for people who do not want to wait for the drain.
-      if (signals > 1) process.exit(1);
-      logger.info(`${signal}: finishing what is under way`);
-      void server.drain().then(() => process.exit(0));
-    });
-  }
 }
 
 /** What was chosen, for the person at the terminal; the last line says that it is ready. */
@@ -52,8 +46,11 @@ function report({ settings, keysFile }: LoadedSettings, parts: [string, string][
 }
 
 main().catch((error: unknown) => {
+  // What is wrong with a setting or a part is told in its own words; a defect shows its stack.
   const known = error instanceof SettingsError || error instanceof PurserError;
-  const text = known || !(error instanceof Error) ? String(error) : (error.stack ?? error.message);
-  process.stderr.write(`Purser could not start.\n${text}\n`);
+  const text = known || !(error instanceof Error) ? error : (error.stack ?? error.message);
+  process.stderr.write(
+    `${known ? (error as Error).message : `Purser could not start.\n${text}`}\n`,
+  );
   process.exit(1);
 });

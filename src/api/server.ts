@@ -1,5 +1,5 @@
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Express } from 'express';
 import type { Logger } from '../core/ports.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -55,7 +55,25 @@ function urlOf(host: string, port: number): string {
   return `http://${name.includes(':') ? `[${name}]` : name}:${port}`;
 }
 
-async function finishRequests(server: Server, timeoutMs: number): Promise<boolean> {
+/** Connections a client has opened and not said a word on, as browsers do in advance. */
+function trackSilentConnections(server: Server): { close(): void } {
+  const open = new Set<Socket>();
+  server.on('connection', (socket) => {
+    open.add(socket);
+    socket.once('close', () => open.delete(socket));
+  });
+  return {
+    close() {
+      for (const socket of open) if (socket.bytesRead === 0) socket.destroy();
+    },
+  };
+}
+
+async function finishRequests(
+  server: Server,
+  silent: { close(): void },
+  timeoutMs: number,
+): Promise<boolean> {
   let closed = false;
   const closing = new Promise<void>((resolve) => {
     server.close(() => {
@@ -63,8 +81,12 @@ async function finishRequests(server: Server, timeoutMs: number): Promise<boolea
       resolve();
     });
   });
-  // Connections that become idle during the drain are closed here: Node does it only once.
-  const sweep = setInterval(() => server.closeIdleConnections(), DRAIN_POLL_MS);
+  // Node closes idle connections once, and takes one that never sent anything for busy; a browser
+  // that connected in advance would hold up the drain to its end.
+  const sweep = setInterval(() => {
+    server.closeIdleConnections();
+    silent.close();
+  }, DRAIN_POLL_MS);
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, timeoutMs);
@@ -85,6 +107,7 @@ export async function listen(app: Express, options: ListenOptions): Promise<Runn
     { maxHeaderSize: HEADER_BYTES_MAX, requestTimeout: REQUEST_TIMEOUT_MS },
     app,
   );
+  const silent = trackSilentConnections(server);
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.keepAliveTimeout = KEEP_ALIVE_TIMEOUT_MS;
   await new Promise<void>((resolve, reject) => {
@@ -95,7 +118,7 @@ export async function listen(app: Express, options: ListenOptions): Promise<Runn
 
   async function drainOnce(): Promise<void> {
     lifecycle.beginDrain();
-    const inTime = await finishRequests(server, options.drainTimeoutMs ?? DRAIN_TIMEOUT_MS);
+    const inTime = await finishRequests(server, silent, options.drainTimeoutMs ?? DRAIN_TIMEOUT_MS);
     if (!inTime) logger.warn('Requests still running at the end of the drain were cut off');
     for (const { name, close } of closers) {
       try {
