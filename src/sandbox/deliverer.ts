@@ -186,8 +186,9 @@ async function drain(response: Response): Promise<void> {
   }
 }
 
+// By shape, not by class: an error of another realm (a test runner's) is no instance of our Error.
 function reason(error: unknown): string {
-  if (error instanceof Error && error.name === 'TimeoutError') return 'No answer in time.';
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return cause instanceof Error ? cause.message || cause.name : String(cause);
+  const { name, message, cause } = error as Partial<Error>;
+  if (name === 'TimeoutError') return 'No answer in time.';
+  return (cause as Partial<Error> | undefined)?.message ?? message ?? String(error);
 }

@@ -52,7 +52,9 @@ export function createEngine(options: EngineOptions): Engine {
     newId: (prefix, length = 24) => prefix + randomText(options.bytes, length),
   };
   const onDefect = (error: unknown) =>
-    logger.error('sandbox defect', { error: error instanceof Error ? error.stack : String(error) });
+    logger.error('sandbox defect', {
+      error: (error as Partial<Error> | null)?.stack ?? String(error),
+    });
   const api = createApi({ ctx, secretKey: options.secretKey, onDefect });
   const taskRunner = createTaskRunner({ ctx, handlers: checkoutTasks, onError: onDefect });
   const deliverer = createDeliverer({

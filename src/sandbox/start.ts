@@ -124,6 +124,7 @@ export async function run(
     if (dataDir !== undefined) publish(dataDir, next);
   };
   let place = bound;
+  let stopping: Promise<void> | undefined;
   try {
     place ??= await bind(host, options.port ?? 0, claimed?.lastPort ?? 0);
     const { listener, attach } = place;
@@ -136,10 +137,13 @@ export async function run(
       host,
       port: listener.port,
       secrets,
-      async stop() {
-        await listener.close();
-        await engine.stop();
-        if (owner) tell({ ...owner, released: true });
+      stop() {
+        stopping ??= (async () => {
+          await listener.close();
+          await engine.stop();
+          if (owner) tell({ ...owner, released: true });
+        })();
+        return stopping;
       },
     };
   } catch (error) {
