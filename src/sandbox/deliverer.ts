@@ -9,15 +9,15 @@ export const RETRY_SCHEDULE_MS: readonly number[] = [
 ];
 export const ATTEMPT_TIMEOUT_MS = 10_000;
 /** Requests on their way at once, over all endpoints. */
-export const CONCURRENT_MAX = 32;
+const CONCURRENT_MAX = 32;
 /** A reorder fault stops waiting for company after this long. */
-export const REORDER_PATIENCE_MS = 250;
+const REORDER_PATIENCE_MS = 250;
 /** Of the endpoint's answer; only its status matters. */
 const ANSWER_BYTES_MAX = 64 * 1024;
 /** setTimeout's limit; a longer wait is slept in parts. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
-export interface Deliverer {
+interface Deliverer {
   /** Sends nothing more and waits for what is on its way; what got no answer stays pending. */
   stop(): Promise<void>;
 }
@@ -171,7 +171,7 @@ export function createDeliverer(deps: {
 }
 
 /** The header Stripe sends; `timestamp` in seconds, fresh for every attempt. */
-export function signature(body: string, secret: string, timestamp: number): string {
+function signature(body: string, secret: string, timestamp: number): string {
   const digest = createHmac('sha256', secret).update(`${timestamp}.${body}`).digest('hex');
   return `t=${timestamp},v1=${digest}`;
 }

@@ -20,7 +20,7 @@ export interface Logger {
   error(message: string, details?: object): void;
 }
 
-export interface EngineOptions {
+interface EngineOptions {
   readonly journal?: Journal | undefined;
   readonly bytes: ByteSource;
   readonly now: () => number;
@@ -33,7 +33,7 @@ export interface EngineOptions {
   readonly logger: Logger;
 }
 
-export interface Engine {
+interface Engine {
   handle(request: Request): Answer;
   stop(): Promise<void>;
 }

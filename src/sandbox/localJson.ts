@@ -3,7 +3,7 @@ import { request } from 'node:http';
 /** Of one answer. */
 const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
 
-export interface LocalAnswer {
+interface LocalAnswer {
   readonly status: number;
   /** Parsed; undefined when it is not JSON. */
   readonly body: unknown;

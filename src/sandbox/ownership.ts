@@ -73,7 +73,7 @@ export function publish(dataDir: string, owner: Owner): void {
   renameSync(draft, fileOf(dataDir, owner.epoch));
 }
 
-export type OwnerState = 'serving' | 'starting' | 'silent' | 'gone';
+type OwnerState = 'serving' | 'starting' | 'silent' | 'gone';
 
 /** `silent`: the process lives and does not answer; taking its place could make two owners. */
 export async function stateOf(owner: Owner): Promise<OwnerState> {

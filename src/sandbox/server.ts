@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { ApiError, badRequest } from './errors.ts';
 
 /** Of one request. */
-export const BODY_BYTES_MAX = 1024 * 1024;
+const BODY_BYTES_MAX = 1024 * 1024;
 const LOOPBACK_HOSTS = new Set(['127.0.0.1', 'localhost', '::1']);
 
 export interface Request {

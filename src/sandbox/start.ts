@@ -66,7 +66,7 @@ export interface Running {
 }
 
 /** The place to serve from: a claimed epoch, or null when nothing is kept on disk. */
-export type Claimed = { readonly owner: Owner; readonly lastPort: number } | null;
+type Claimed = { readonly owner: Owner; readonly lastPort: number } | null;
 
 /** Claims the data directory, or finds the live process that has it. */
 export async function claimOrFind(
@@ -181,7 +181,7 @@ function open(options: SandboxOptions, claimed: Claimed, origin: string) {
 }
 
 /** A bound port. Requests that come before `attach` are answered 503 and may be sent again. */
-export interface Place {
+interface Place {
   readonly listener: Listener;
   attach(handler: Handler): void;
 }

@@ -141,14 +141,15 @@ describe('the checkout page', () => {
   });
 
   it('takes a bank debit that settles later, told by webhook', async () => {
-    const sandbox = await testSandbox({ delaySettleMs: 30 });
+    const sandbox = await testSandbox({ delaySettleMs: 3_600_000 });
     const hook = await receiver();
     await sandbox.ensureWebhookEndpoint({ url: hook.url });
-    const { url } = await open(sandbox);
+    const { id, url } = await open(sandbox);
     expect(
       await press(url, { ...CARD, method: 'us_bank_account', bank_account: '000123456789' }),
     ).toMatchObject({ status: 303 });
     expect(await (await fetch(url)).text()).toContain('Your bank debit is on its way');
+    await sandbox.settle(id);
     await eventually(() =>
       expect(hook.types()).toContain('checkout.session.async_payment_succeeded'),
     );
