@@ -31,8 +31,8 @@ export interface SandboxOptions {
 
 export const DEFAULT_HOST = '127.0.0.1';
 const DELAY_SETTLE_MS = 5_000;
-/** Looks at a data directory whose owner is starting, stopping or silent, before giving up. */
-const CLAIM_LOOKS_MAX = 100;
+/** A data directory whose owner is starting or silent is watched this long before giving up. */
+const CLAIM_PATIENCE_MS = 15_000;
 const CLAIM_LOOK_MS = 100;
 
 const silent: Logger = { info() {}, warn() {}, error() {} };
@@ -80,7 +80,8 @@ export async function claimOrFind(
   }
   const { dataDir } = options;
   if (dataDir === undefined) return { claimed: null };
-  for (let look = 0; look < CLAIM_LOOKS_MAX; look += 1) {
+  const giveUpAt = Date.now() + CLAIM_PATIENCE_MS;
+  while (Date.now() < giveUpAt) {
     const last = readOwner(dataDir);
     const state = last ? await stateOf(last) : 'gone';
     if (last && state === 'serving') return { other: last };
