@@ -90,7 +90,7 @@ export async function startPostgrest(options: PostgrestOptions): Promise<Postgre
     const path = url.pathname.slice(PREFIX.length);
     const functionName = path.replace(/^\/rpc\//, '');
     if (faults.delayMs > 0) await sleep(faults.delayMs);
-    const fault = faults.take(functionName);
+    const fault = faults.take(functionName, body);
     if (fault?.when === 'before') {
       faults.note({ kind: fault.kind, functionName, committed: false });
       spoil(response, fault.kind, null);

@@ -27,6 +27,8 @@ export interface FaultPlan {
   times?: number;
   /** Hits calls of these functions only. */
   functions?: RegExp;
+  /** Leaves calls alone that were hit before with the same arguments: the repeat gets through. */
+  oncePerCall?: boolean;
 }
 
 export interface HappenedFault {
@@ -46,25 +48,31 @@ export interface Faults {
 
 export interface FaultInjector extends Faults {
   /** The plan that hits this call, used up once. */
-  take(functionName: string): FaultPlan | null;
+  take(functionName: string, body: string): FaultPlan | null;
   note(fault: HappenedFault): void;
 }
 
 export function createFaults(): FaultInjector {
-  let plans: Required<Omit<FaultPlan, 'functions'> & { functions: RegExp }>[] = [];
+  let plans: Required<FaultPlan>[] = [];
+  const hitCalls = new Set<string>();
   const happened: HappenedFault[] = [];
   return {
     delayMs: 0,
     happened,
     plan(plan) {
-      plans.push({ times: 1, functions: /./, ...plan });
+      plans.push({ times: 1, functions: /./, oncePerCall: false, ...plan });
     },
     clear() {
       plans = [];
+      hitCalls.clear();
     },
-    take(functionName) {
-      const hit = plans.find((plan) => plan.functions.test(functionName));
+    take(functionName, body) {
+      const call = `${functionName} ${body}`;
+      const hit = plans.find(
+        (plan) => plan.functions.test(functionName) && !(plan.oncePerCall && hitCalls.has(call)),
+      );
       if (hit === undefined) return null;
+      hitCalls.add(call);
       hit.times -= 1;
       if (hit.times <= 0) plans = plans.filter((plan) => plan !== hit);
       return hit;
