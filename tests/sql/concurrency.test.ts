@@ -183,6 +183,52 @@ describe('the inbox under many hands', () => {
     expect(claimed).toHaveLength(60);
   });
 
+  it('gives a call whose answer was lost its lease back, and nobody else', async () => {
+    const args = {
+      p_event_id: 'evt_lost',
+      p_event_type: 'x',
+      p_object_id: 'cs_lost',
+      p_order_key: 'cs_lost',
+      p_event_created_at: '2026-01-01T00:00:00Z',
+      p_payload: {},
+    };
+    const first = await callAsService(database.current, 'receive_webhook_event', {
+      ...args,
+      p_holder: 'a',
+    });
+    expect(
+      await callAsService(database.current, 'receive_webhook_event', { ...args, p_holder: 'a' }),
+    ).toEqual(first);
+    const other = await callAsService(database.current, 'receive_webhook_event', {
+      ...args,
+      p_holder: 'b',
+    });
+    expect(other).toEqual({ outcome: 'duplicate', leased: false });
+
+    await database.current.query(
+      `update stripe_webhook_events set leased_until = now() - interval '1 s' where stripe_event_id = 'evt_lost'`,
+    );
+    const claim = (holder: string) =>
+      callAsService(database.current, 'claim_webhook_events', {
+        p_order_key: 'cs_lost',
+        p_holder: holder,
+      });
+    const claimed = await claim('c');
+    expect(claimed).toMatchObject([{ event_id: 'evt_lost', fence: first.fence + 1 }]);
+    expect(await claim('c')).toEqual(claimed);
+    expect(await claim('d')).toEqual([]);
+
+    const job = (holder: string) =>
+      callAsService(database.current, 'claim_job', {
+        p_name: 'j',
+        p_lease_seconds: 30,
+        p_holder: holder,
+      });
+    expect(await job('a')).toEqual({ outcome: 'claimed', fence: 1 });
+    expect(await job('a')).toEqual({ outcome: 'claimed', fence: 1 });
+    expect(await job('b')).toEqual({ outcome: 'busy' });
+  });
+
   it('refuses a worker whose lease was taken over', async () => {
     const { fence } = await receive('evt_fence', 'cs_fence');
     await database.current.query(
