@@ -65,7 +65,7 @@ $$;
 -- Idempotent. Locks: the user row.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.link_stripe_customer(p_user_id text, p_customer_id text)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_user purser.accounts;
 begin

@@ -702,7 +702,7 @@ $$;
 create or replace function public.ensure_user(
   p_user_id text, p_email text default null, p_stripe_customer_id text default null,
   p_replace boolean default false)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_user purser.accounts;
   v_created boolean := false;
@@ -766,7 +766,7 @@ create or replace function public.grant_credits(
   p_stripe_session_id text default null, p_stripe_payment_intent_id text default null,
   p_stripe_invoice_id text default null,
   p_event_at timestamptz default null, p_now timestamptz default null)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_user purser.accounts;
   v_now timestamptz;
@@ -902,7 +902,7 @@ create or replace function public.consume_credits(
   p_user_id text, p_amount bigint, p_key text,
   p_description text default null, p_metadata jsonb default '{}',
   p_now timestamptz default null)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_user purser.accounts;
   v_now timestamptz;
@@ -949,7 +949,7 @@ $$;
 -- the next spending call would take. Locks: the user row, then only.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.get_credit_balance(p_user_id text, p_now timestamptz default null)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_now timestamptz := coalesce(p_now, clock_timestamp());
   v_answer jsonb;
@@ -1145,7 +1145,7 @@ $$;
 -- Answers {user_id, before, after, changed}. Errors: user_not_found (PT404). Locks: the user row.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.sync_user_credits(p_user_id text)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_user purser.accounts;
   v_total bigint;

@@ -129,7 +129,7 @@ create or replace function public.receive_webhook_event(
   p_event_id text, p_event_type text, p_object_id text, p_order_key text,
   p_event_created_at timestamptz, p_payload jsonb, p_lease_seconds integer default 60,
   p_holder text default null)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_id uuid := gen_random_uuid();
@@ -234,7 +234,7 @@ $$;
 -- Locks: the event row, then users in id order.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.apply_webhook_effects(p_event_id text, p_fence bigint, p_effects jsonb)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_event public.stripe_webhook_events;
   v_effect jsonb;

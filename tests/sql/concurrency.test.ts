@@ -120,6 +120,26 @@ describe('many at once', () => {
   }, 60_000);
 });
 
+describe('a user row that somebody else holds', () => {
+  it('is waited for 5 s at most, whatever the caller sets, and nothing is written', async () => {
+    await callAsService(database.current, 'ensure_user', { p_user_id: 'held' });
+    await grant('held', ['checkout:cs_held']);
+    await database.current.asRole('service_role', {}, async (client) => {
+      await client.query('reset role');
+      await client.query(`select 1 from users where id = 'held' for update`);
+      const attempt = callAsService(database.current, 'consume_credits', {
+        p_user_id: 'held',
+        p_amount: 1,
+        p_key: 'k',
+      });
+      await expect(attempt).rejects.toMatchObject({ code: '55P03' });
+    });
+    expect(
+      await callAsService(database.current, 'get_credit_balance', { p_user_id: 'held' }),
+    ).toMatchObject({ balance: 50 });
+  }, 20_000);
+});
+
 describe('the inbox under many hands', () => {
   const receive = (event: string, object: string) =>
     callAsService(database.current, 'receive_webhook_event', {
