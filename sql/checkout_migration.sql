@@ -9,6 +9,7 @@ end
 $$;
 
 grant purser_ledger to current_user;
+call purser.make_room(array['stripe_customers', 'checkout_sessions']);
 grant create on schema public to purser_ledger;
 set local role purser_ledger;
 
@@ -66,13 +67,13 @@ $$;
 create or replace function public.link_stripe_customer(p_user_id text, p_customer_id text)
 returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
-  v_user public.users;
+  v_user purser.accounts;
 begin
   v_user := purser.lock_user(p_user_id);
   if v_user.id is null then
     return jsonb_build_object('outcome', 'not_found');
   end if;
-  if not purser.link_customer(p_customer_id, v_user.id::text) then
+  if not purser.link_customer(p_customer_id, v_user.user_id) then
     return jsonb_build_object('outcome', 'conflict', 'customer_id', v_user.stripe_customer_id);
   end if;
   if v_user.stripe_customer_id is not null then

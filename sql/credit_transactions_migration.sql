@@ -56,6 +56,141 @@ $$;
 grant usage, create on schema public to purser_ledger;
 
 -- ---------------------------------------------------------------------------------------------
+-- Existing apps: what is here already, and would break, stops the migration before it begins
+-- ---------------------------------------------------------------------------------------------
+
+set local role purser_ledger;
+
+-- Tables of the app's that bear a name of ours. They stop the migration, unless the person says
+-- that they may be moved aside (renamed to <name>_before_purser, nothing in them is changed):
+--   set purser.move_aside = 'yes';   or   npm run migrate -- --move-aside
+create or replace procedure purser.make_room(p_tables text[])
+language plpgsql set search_path = '' as $$
+declare
+  v_table text;
+  v_foreign text[] := '{}';
+begin
+  foreach v_table in array p_tables loop
+    if exists (
+      select from pg_catalog.pg_class c
+      where c.relnamespace = 'public'::regnamespace and c.relname = v_table
+        and c.relowner <> 'purser_ledger'::regrole)
+    then
+      v_foreign := v_foreign || v_table;
+    end if;
+  end loop;
+  if cardinality(v_foreign) > 0 and coalesce(current_setting('purser.move_aside', true), '') <> 'yes' then
+    raise exception 'this database has its own %', array_to_string(v_foreign, ', ')
+      using errcode = 'duplicate_table',
+        detail = (
+          select string_agg(format('public.%s (%s)', c.relname, (
+            select string_agg(format('%s %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum)
+            from pg_catalog.pg_attribute a
+            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)), e'\n' order by c.relname)
+          from pg_catalog.pg_class c
+          where c.relnamespace = 'public'::regnamespace and c.relname = any (v_foreign)),
+        hint = 'Purser needs these names. To keep your tables under the name <table>_before_purser, run set purser.move_aside = ''yes''; before this file, or npm run migrate -- --move-aside. Nothing was changed.';
+  end if;
+  foreach v_table in array v_foreign loop
+    execute format('alter table public.%I rename to %I', v_table, v_table || '_before_purser');
+  end loop;
+end
+$$;
+
+reset role;
+
+call purser.make_room(array['credit_transactions', 'credit_sources', 'credit_grants',
+  'closed_accounts', 'audit_events', 'reconciliation_findings']);
+
+do $$
+declare
+  v_users regclass := to_regclass('public.users');
+  v_problems text[] := '{}';
+  v_balance record;
+  v_found text;
+  v_count bigint;
+begin
+  if v_users is null or exists (
+    select from pg_attribute where attrelid = v_users and attname = 'credits_version' and not attisdropped)
+  then
+    return;
+  end if;
+
+  if (select relkind from pg_class where oid = v_users) <> 'r' then
+    v_problems := v_problems || 'public.users is not an ordinary table.'::text;
+  end if;
+  if not exists (
+    select from pg_index i
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where i.indrelid = v_users and i.indisunique and i.indnkeyatts = 1 and i.indpred is null and a.attname = 'id')
+  then
+    v_problems := v_problems || 'public.users has no column id that is unique by itself.'::text;
+  end if;
+
+  select string_agg(polname, ', ') into v_found from pg_policy where polrelid = v_users and not polpermissive;
+  if v_found is not null then
+    v_problems := v_problems || format('Restrictive policies on public.users would hide rows from Purser: %s. Give them a TO clause without purser_ledger.', v_found);
+  end if;
+
+  select a.attnum, a.atttypid, format_type(a.atttypid, null) as type into v_balance
+  from pg_attribute a where a.attrelid = v_users and a.attname = 'credits_balance' and not a.attisdropped;
+  if v_balance.attnum is not null then
+    if v_balance.type not in ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision') then
+      v_problems := v_problems || format('public.users.credits_balance is of type %s, not a number.', v_balance.type);
+    else
+      execute 'select count(*) from public.users where credits_balance <> trunc(credits_balance::numeric)
+        or abs(credits_balance::numeric) > 9007199254740991' into v_count;
+      if v_count > 0 then
+        v_problems := v_problems || format('%s users have a credits_balance that is fractional or beyond 2^53 - 1. Credits are whole: round them first.', v_count);
+      end if;
+    end if;
+    if v_balance.type <> 'bigint' then
+      select string_agg(distinct r.ev_class::regclass::text, ', ') into v_found
+      from pg_depend d join pg_rewrite r on r.oid = d.objid
+      where d.classid = 'pg_rewrite'::regclass and d.refobjid = v_users and d.refobjsubid = v_balance.attnum;
+      if v_found is not null then
+        v_problems := v_problems || format('Views use public.users.credits_balance, so it cannot become bigint: %s. Drop them, and make them again afterwards.', v_found);
+      end if;
+    end if;
+  end if;
+
+  -- Triggers of the app's run inside Purser's functions: with an empty search_path, as purser_ledger.
+  select string_agg(format('%s (%s)', t.tgname, p.oid::regprocedure), ', ') into v_found
+  from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+  join pg_language l on l.oid = p.prolang
+  where t.tgrelid = v_users and not t.tgisinternal and (t.tgtype & 16) > 0
+    and l.lanname not in ('c', 'internal')
+    and not exists (select from unnest(coalesce(p.proconfig, '{}')) c where c like 'search_path=%');
+  if v_found is not null then
+    v_problems := v_problems || format('Update triggers on public.users have no search_path of their own and would fail inside Purser''s functions: %s. Use alter function ... set search_path = public (and security definer where they write other tables).', v_found);
+  end if;
+
+  if cardinality(v_problems) > 0 then
+    raise exception 'public.users cannot be taken over as it is'
+      using errcode = 'object_not_in_prerequisite_state',
+        detail = array_to_string(v_problems, e'\n'), hint = 'Nothing was changed. Mend the list above, then run the migration again.';
+  end if;
+
+  if v_balance.attnum is not null then
+    alter table public.users alter column credits_balance drop default;
+    if v_balance.type <> 'bigint' then
+      alter table public.users alter column credits_balance type bigint using credits_balance::bigint;
+    end if;
+    update public.users set credits_balance = 0 where credits_balance is null;
+    alter table public.users alter column credits_balance set default 0, alter column credits_balance set not null;
+  end if;
+
+  select string_agg(a.attname, ', ') into v_found
+  from pg_attribute a
+  where a.attrelid = v_users and a.attnum > 0 and not a.attisdropped and a.attnotnull and not a.atthasdef
+    and a.attidentity = '' and a.attname not in ('id', 'email');
+  if v_found is not null then
+    raise warning 'purser: rows of public.users need %; Purser cannot create users by itself, your app inserts them', v_found;
+  end if;
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
 -- Users
 -- ---------------------------------------------------------------------------------------------
 
@@ -116,7 +251,13 @@ comment on column public.users.credits_version is 'Rises with every change of ba
 comment on column public.users.credits_suspended is 'While true, lots of a plan are not spendable; bought lots always are.';
 comment on column public.users.entry_count is 'Number of entries; the entry_number of the last one.';
 
-grant select, insert, update on public.users to purser_ledger;
+-- Column by column: what else the app keeps about its users stays out of reach.
+grant select (id, email, plan, stripe_customer_id, credits_balance, credits_held, credits_debt,
+    credits_version, credits_suspended, entry_count),
+  insert (id, email, stripe_customer_id),
+  update (email, plan, stripe_customer_id, credits_balance, credits_held, credits_debt,
+    credits_version, credits_suspended, entry_count)
+  on public.users to purser_ledger;
 grant insert (stripe_customer_id), update (stripe_customer_id) on public.users to service_role;
 
 -- ---------------------------------------------------------------------------------------------
@@ -124,6 +265,13 @@ grant insert (stripe_customer_id), update (stripe_customer_id) on public.users t
 -- ---------------------------------------------------------------------------------------------
 
 set local role purser_ledger;
+
+-- What Purser reads of a user, and the row type of its functions; other columns of the table are
+-- the app's own and are neither read nor needed. `user_id` is the spelling used everywhere else.
+create or replace view purser.accounts as
+  select u.id, u.id::text as user_id, u.email, u.plan, u.stripe_customer_id, u.credits_balance,
+         u.credits_held, u.credits_debt, u.credits_version, u.credits_suspended, u.entry_count
+  from public.users u;
 
 -- The ledger's name: a copy of a balance made from another ledger is not a copy of this one.
 do $$
@@ -313,18 +461,18 @@ $$;
 -- Locks and returns the user row; all fields null where there is none. FOR NO KEY UPDATE, so
 -- that rows of the app which reference the user can still be inserted meanwhile.
 create or replace function purser.lock_user(p_user_id text)
-returns public.users language plpgsql set search_path = '' as $$
+returns purser.accounts language plpgsql set search_path = '' as $$
 declare
-  v_user public.users;
+  v_user purser.accounts;
 begin
-  select * into v_user from public.users u
-  where u.id = purser.to_user_id(p_user_id) for no key update;
+  select * into v_user from purser.accounts a
+  where a.id = purser.to_user_id(p_user_id) for no key update;
   return v_user;
 end
 $$;
 
 -- What can be spent now: balance - held, while suspended less what is left of plan lots.
-create or replace function purser.available(p_user public.users)
+create or replace function purser.available(p_user purser.accounts)
 returns bigint language plpgsql stable set search_path = '' as $$
 begin
   if not p_user.credits_suspended then
@@ -332,13 +480,13 @@ begin
   end if;
   return p_user.credits_balance - p_user.credits_held - coalesce((
     select sum(g.remaining) from public.credit_grants g
-    where g.user_id = p_user.id::text and g.exhausted_at is null and g.from_plan), 0);
+    where g.user_id = p_user.user_id and g.exhausted_at is null and g.from_plan), 0);
 end
 $$;
 
 -- The copy for Redis. valid_until: the next expiry, in unix milliseconds, after which a reader
 -- must ask the ledger again.
-create or replace function purser.mirror_record(p_user public.users)
+create or replace function purser.mirror_record(p_user purser.accounts)
 returns jsonb language sql stable set search_path = '' as $$
   select jsonb_build_object(
     'ledger', purser.ledger_id(),
@@ -349,13 +497,13 @@ returns jsonb language sql stable set search_path = '' as $$
     'suspended', p_user.credits_suspended,
     'valid_until', (
       select floor(extract(epoch from min(g.expires_at)) * 1000)::bigint from public.credit_grants g
-      where g.user_id = p_user.id::text and g.exhausted_at is null and g.expires_at is not null));
+      where g.user_id = p_user.user_id and g.exhausted_at is null and g.expires_at is not null));
 $$;
 
 -- Appends one entry and moves the projection with it: the only place where a balance changes.
 -- p_user: the locked row (with credits_debt already as it shall be after the entry).
 create or replace function purser.append_entry(
-  p_user public.users,
+  p_user purser.accounts,
   p_type text,
   p_amount bigint,
   p_key text,
@@ -369,7 +517,7 @@ create or replace function purser.append_entry(
   p_invoice_id text default null)
 returns public.credit_transactions language plpgsql set search_path = '' as $$
 declare
-  v_user public.users := p_user;
+  v_user purser.accounts := p_user;
   v_entry public.credit_transactions;
 begin
   v_user.credits_balance := p_user.credits_balance + p_amount;
@@ -392,7 +540,7 @@ begin
     version, idempotency_key, description, lots, stripe_session_id, stripe_payment_intent_id,
     stripe_invoice_id, metadata, event_at, created_at)
   values (
-    p_user.id::text, v_user.entry_count, p_type, p_amount, v_user.credits_balance,
+    p_user.user_id, v_user.entry_count, p_type, p_amount, v_user.credits_balance,
     v_user.credits_held, purser.available(v_user), v_user.credits_version, p_key, p_description,
     p_lots, p_session_id, p_payment_intent_id, p_invoice_id, coalesce(p_metadata, '{}'),
     coalesce(p_event_at, p_now), p_now)
@@ -402,10 +550,10 @@ end
 $$;
 
 -- The user row as it stands after an entry, for the next step of the same function.
-create or replace function purser.after_entry(p_user public.users, p_entry public.credit_transactions)
-returns public.users language plpgsql immutable set search_path = '' as $$
+create or replace function purser.after_entry(p_user purser.accounts, p_entry public.credit_transactions)
+returns purser.accounts language plpgsql immutable set search_path = '' as $$
 declare
-  v_user public.users := p_user;
+  v_user purser.accounts := p_user;
 begin
   v_user.credits_balance := p_entry.balance_after;
   v_user.credits_version := p_entry.version;
@@ -416,7 +564,7 @@ $$;
 
 -- Takes p_amount from the user's open lots in burn-down order; plan lots are passed over while
 -- suspended. Returns [{"grant_id", "amount"}]. The caller has made sure that there is enough.
-create or replace function purser.take_from_lots(p_user public.users, p_amount bigint, p_now timestamptz)
+create or replace function purser.take_from_lots(p_user purser.accounts, p_amount bigint, p_now timestamptz)
 returns jsonb language plpgsql set search_path = '' as $$
 declare
   v_left bigint := p_amount;
@@ -426,7 +574,7 @@ declare
 begin
   for v_lot in
     select g.id, g.remaining from public.credit_grants g
-    where g.user_id = p_user.id::text and g.exhausted_at is null
+    where g.user_id = p_user.user_id and g.exhausted_at is null
       and not (p_user.credits_suspended and g.from_plan)
     order by g.priority, g.expires_at nulls last, g.paid, g.id
   loop
@@ -450,16 +598,16 @@ $$;
 
 -- Writes an expiration entry for each lot whose time has come. Takes at most what leaves open
 -- holds covered; the rest goes as soon as it is not needed for that. Returns the row after it.
-create or replace function purser.expire_due(p_user public.users, p_now timestamptz)
-returns public.users language plpgsql set search_path = '' as $$
+create or replace function purser.expire_due(p_user purser.accounts, p_now timestamptz)
+returns purser.accounts language plpgsql set search_path = '' as $$
 declare
-  v_user public.users := p_user;
+  v_user purser.accounts := p_user;
   v_lot record;
   v_take bigint;
 begin
   for v_lot in
     select g.id, g.remaining, g.expires_at from public.credit_grants g
-    where g.user_id = p_user.id::text and g.exhausted_at is null and g.expires_at <= p_now
+    where g.user_id = p_user.user_id and g.exhausted_at is null and g.expires_at <= p_now
     order by g.expires_at, g.id
   loop
     v_take := least(v_lot.remaining, v_user.credits_balance - v_user.credits_held);
@@ -494,11 +642,11 @@ returns jsonb language sql stable set search_path = '' as $$
 $$;
 
 -- What a money function answers when it wrote nothing: the word and the balance as it stands.
-create or replace function purser.balance_answer(p_outcome text, p_user public.users)
+create or replace function purser.balance_answer(p_outcome text, p_user purser.accounts)
 returns jsonb language sql stable set search_path = '' as $$
   select jsonb_build_object(
     'outcome', p_outcome,
-    'user_id', p_user.id::text,
+    'user_id', p_user.user_id,
     'balance', p_user.credits_balance,
     'held', p_user.credits_held,
     'available', purser.available(p_user),
@@ -537,13 +685,13 @@ create or replace function public.ensure_user(
   p_replace boolean default false)
 returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
-  v_user public.users;
+  v_user purser.accounts;
   v_created boolean := false;
 begin
   if purser.to_user_id(p_user_id) is null or p_user_id = '' then
     return jsonb_build_object('outcome', 'not_found');
   end if;
-  select * into v_user from public.users u where u.id = purser.to_user_id(p_user_id);
+  select * into v_user from purser.accounts a where a.id = purser.to_user_id(p_user_id);
   if v_user.id is null then
     begin
       insert into public.users (id, email, stripe_customer_id)
@@ -555,7 +703,7 @@ begin
         return jsonb_build_object('outcome', 'not_found', 'reason', sqlerrm);
     end;
     v_created := coalesce(v_created, false);
-    select * into v_user from public.users u where u.id = purser.to_user_id(p_user_id);
+    select * into v_user from purser.accounts a where a.id = purser.to_user_id(p_user_id);
   end if;
   if not v_created and (
     (p_email is not null and v_user.email is distinct from p_email and (p_replace or v_user.email is null))
@@ -567,11 +715,11 @@ begin
         stripe_customer_id = case when p_replace then coalesce(p_stripe_customer_id, u.stripe_customer_id)
                                   else coalesce(u.stripe_customer_id, p_stripe_customer_id) end
     where u.id = v_user.id
-    returning * into v_user;
+    returning u.email, u.stripe_customer_id into v_user.email, v_user.stripe_customer_id;
   end if;
   return jsonb_build_object(
     'outcome', case when v_created then 'created' else 'exists' end,
-    'user_id', v_user.id::text, 'email', v_user.email,
+    'user_id', v_user.user_id, 'email', v_user.email,
     'stripe_customer_id', v_user.stripe_customer_id, 'created', v_created);
 end
 $$;
@@ -601,7 +749,7 @@ create or replace function public.grant_credits(
   p_event_at timestamptz default null, p_now timestamptz default null)
 returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
-  v_user public.users;
+  v_user purser.accounts;
   v_now timestamptz;
   v_keys text[];
   v_claimed text[] := '{}';
@@ -643,7 +791,7 @@ begin
     from public.credit_sources s where s.source_key = any (v_keys);
 
     if v_owner.owners > 1
-       or (v_owner.owners = 1 and v_owner.user_id <> coalesce(v_user.id::text, p_user_id)) then
+       or (v_owner.owners = 1 and v_owner.user_id <> coalesce(v_user.user_id, p_user_id)) then
       perform purser.record_finding('source_conflict', p_key, p_user_id, jsonb_build_object(
         'sources', p_sources, 'amount', v_amount, 'owners', (
           select jsonb_agg(jsonb_build_object('source', s.source_key, 'user_id', s.user_id, 'entry_number', s.entry_number))
@@ -652,7 +800,7 @@ begin
     end if;
 
     select * into v_entry from public.credit_transactions t
-    where t.user_id = coalesce(v_user.id::text, p_user_id)
+    where t.user_id = coalesce(v_user.user_id, p_user_id)
       and (t.entry_number = v_owner.entry_number
            or (v_owner.owners = 0 and t.idempotency_key = p_key));
     if found then
@@ -677,7 +825,7 @@ begin
     -- Claim all, in key order so that two settlements cannot wait for each other.
     with claimed as (
       insert into public.credit_sources (source_key, user_id, entry_number)
-      select k, v_user.id::text, v_user.entry_count + 1 from unnest(v_keys) k order by k
+      select k, v_user.user_id, v_user.entry_count + 1 from unnest(v_keys) k order by k
       on conflict (source_key) do nothing
       returning source_key)
     select coalesce(array_agg(source_key), '{}') into v_claimed from claimed;
@@ -702,7 +850,7 @@ begin
       user_id, entry_number, amount, remaining, priority, expires_at, paid, from_plan,
       cost_amount, cost_currency, catalogue_id, price_id, created_at, exhausted_at)
     values (
-      v_user.id::text, v_user.entry_count + 1, v_lot.credits,
+      v_user.user_id, v_user.entry_count + 1, v_lot.credits,
       v_lot.credits - least(v_lot.credits, v_left_to_repay),
       coalesce(v_lot.priority, 100), v_lot.expires_at, coalesce(v_lot.paid, p_type = 'purchase'),
       coalesce(v_lot.from_plan, false), v_lot.cost_amount, v_lot.cost_currency,
@@ -737,7 +885,7 @@ create or replace function public.consume_credits(
   p_now timestamptz default null)
 returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
-  v_user public.users;
+  v_user purser.accounts;
   v_now timestamptz;
   v_entry public.credit_transactions;
 begin
@@ -752,7 +900,7 @@ begin
   v_user := purser.expire_due(v_user, v_now);
 
   select * into v_entry from public.credit_transactions t
-  where t.user_id = v_user.id::text and t.idempotency_key = 'consume:' || p_key;
+  where t.user_id = v_user.user_id and t.idempotency_key = 'consume:' || p_key;
   if found then
     return purser.entry_answer(case when v_entry.amount = -p_amount then 'replayed' else 'conflict' end, v_entry)
       || jsonb_build_object('mirror', purser.mirror_record(v_user));
@@ -796,23 +944,23 @@ begin
   end if;
   select jsonb_build_object(
     'outcome', 'found',
-    'user_id', u.id::text,
-    'balance', u.credits_balance,
-    'held', u.credits_held,
-    'available', purser.available(u),
-    'debt', u.credits_debt,
-    'version', u.credits_version,
-    'plan', u.plan,
+    'user_id', a.user_id,
+    'balance', a.credits_balance,
+    'held', a.credits_held,
+    'available', purser.available(a),
+    'debt', a.credits_debt,
+    'version', a.credits_version,
+    'plan', a.plan,
     'expiring', coalesce((
       select jsonb_agg(jsonb_build_object('grant_id', e.id::text, 'credits', e.remaining, 'expires_at', purser.iso(e.expires_at))
                        order by e.expires_at, e.id)
       from (select g.id, g.remaining, g.expires_at from public.credit_grants g
-            where g.user_id = u.id::text and g.exhausted_at is null and g.expires_at is not null
+            where g.user_id = a.user_id and g.exhausted_at is null and g.expires_at is not null
             order by g.expires_at, g.id limit 20) e), '[]'),
     'as_of', purser.iso(v_now),
-    'mirror', purser.mirror_record(u))
+    'mirror', purser.mirror_record(a))
   into v_answer
-  from public.users u where u.id = purser.to_user_id(p_user_id);
+  from purser.accounts a where a.id = purser.to_user_id(p_user_id);
   return coalesce(v_answer, jsonb_build_object('outcome', 'not_found', 'user_id', p_user_id));
 end
 $$;
@@ -886,8 +1034,8 @@ returns jsonb language sql stable security definer set search_path = '' as $$
     'complete', (select count(*) from changed) = (select count(*) from page),
     'last_change', (select max(first_change) from page),
     'records', coalesce((
-      select jsonb_agg(purser.mirror_record(u) || jsonb_build_object('user_id', u.id::text))
-      from page join public.users u on u.id = purser.to_user_id(page.user_id)), '[]'));
+      select jsonb_agg(purser.mirror_record(a) || jsonb_build_object('user_id', a.user_id))
+      from page join purser.accounts a on a.id = purser.to_user_id(page.user_id)), '[]'));
 $$;
 
 -- ---------------------------------------------------------------------------------------------
@@ -900,16 +1048,16 @@ returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
   v_now timestamptz := coalesce(p_now, clock_timestamp());
   v_limit integer := least(greatest(coalesce(p_limit, 200), 1), 1000);
-  v_user public.users;
+  v_user purser.accounts;
   v_count integer := 0;
 begin
   for v_user in
-    select u.* from public.users u
-    where u.id in (
+    select a.* from purser.accounts a
+    where a.id in (
       select purser.to_user_id(g.user_id) from public.credit_grants g
       where g.exhausted_at is null and g.expires_at <= v_now
       order by g.expires_at limit v_limit)
-    order by u.id for no key update skip locked
+    order by a.id for no key update skip locked
   loop
     perform purser.expire_due(v_user, v_now);
     v_count := v_count + 1;
@@ -980,7 +1128,7 @@ $$;
 create or replace function public.sync_user_credits(p_user_id text)
 returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
-  v_user public.users;
+  v_user purser.accounts;
   v_total bigint;
   v_last bigint;
   v_remaining bigint;
@@ -992,9 +1140,9 @@ begin
     perform purser.raise_error(404, 'user_not_found', format('There is no user %s.', p_user_id));
   end if;
   select coalesce(sum(t.amount), 0), coalesce(max(t.entry_number), 0) into v_total, v_last
-  from public.credit_transactions t where t.user_id = v_user.id::text;
+  from public.credit_transactions t where t.user_id = v_user.user_id;
   select coalesce(sum(g.remaining), 0) into v_remaining
-  from public.credit_grants g where g.user_id = v_user.id::text and g.exhausted_at is null;
+  from public.credit_grants g where g.user_id = v_user.user_id and g.exhausted_at is null;
   v_before := jsonb_build_object('balance', v_user.credits_balance, 'debt', v_user.credits_debt, 'entry_count', v_user.entry_count);
   v_after := jsonb_build_object('balance', v_total, 'debt', greatest(v_remaining - v_total, 0), 'entry_count', v_last);
   if v_before <> v_after then
@@ -1003,9 +1151,9 @@ begin
         entry_count = v_last, credits_version = u.credits_version + 1
     where u.id = v_user.id;
     insert into public.audit_events (actor, action, user_id, reason, before, after)
-    values ('sql', 'sync_user_credits', v_user.id::text, 'projection differed from the entries', v_before, v_after);
+    values ('sql', 'sync_user_credits', v_user.user_id, 'projection differed from the entries', v_before, v_after);
   end if;
-  return jsonb_build_object('user_id', v_user.id::text, 'before', v_before, 'after', v_after, 'changed', v_before <> v_after);
+  return jsonb_build_object('user_id', v_user.user_id, 'before', v_before, 'after', v_after, 'changed', v_before <> v_after);
 end
 $$;
 
@@ -1160,6 +1308,36 @@ grant select on public.credit_transactions, public.credit_grants, public.audit_e
   public.reconciliation_findings to authenticated;
 grant select on public.credit_transactions, public.credit_sources, public.credit_grants,
   public.closed_accounts, public.audit_events, public.reconciliation_findings to service_role;
+
+-- ---------------------------------------------------------------------------------------------
+-- Opening balances: users who had credits before there was a ledger get one entry, and one lot
+-- (or a debt, where the balance was negative). Later runs find nobody.
+-- ---------------------------------------------------------------------------------------------
+do $$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  with opening as (
+    select a.user_id, a.credits_balance as amount from purser.accounts a
+    where a.credits_balance <> 0 and a.entry_count = 0 and a.credits_version = 0),
+  lots as (
+    insert into public.credit_grants (user_id, entry_number, amount, remaining, paid, created_at)
+    select o.user_id, 1, o.amount, o.amount, false, v_now from opening o where o.amount > 0
+    returning id, user_id, amount)
+  insert into public.credit_transactions (
+    user_id, entry_number, transaction_type, amount, balance_after, held_after, available_after,
+    version, idempotency_key, description, lots, event_at, created_at)
+  select o.user_id, 1, 'adjustment', o.amount, o.amount, 0, o.amount, 1, 'opening-balance',
+         'Opening balance', case when l.id is null then '[]'::jsonb
+           else jsonb_build_array(jsonb_build_object('grant_id', l.id::text, 'amount', l.amount)) end,
+         v_now, v_now
+  from opening o left join lots l on l.user_id = o.user_id;
+
+  update public.users u
+  set credits_version = 1, entry_count = 1, credits_debt = greatest(-u.credits_balance, 0)
+  where u.credits_balance <> 0 and u.entry_count = 0 and u.credits_version = 0;
+end
+$$;
 
 -- Postgres lets everybody execute a new function; ours are for service_role alone. Each file of
 -- sql/ ends with this call.

@@ -9,6 +9,7 @@ end
 $$;
 
 grant purser_ledger to current_user;
+call purser.make_room(array['scheduled_jobs']);
 grant create on schema public to purser_ledger;
 set local role purser_ledger;
 

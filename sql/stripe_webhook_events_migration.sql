@@ -16,6 +16,7 @@ end
 $$;
 
 grant purser_ledger to current_user;
+call purser.make_room(array['stripe_webhook_events']);
 grant create on schema public to purser_ledger;
 set local role purser_ledger;
 

@@ -27,6 +27,15 @@ begin
     exception
       when duplicate_object or unique_violation then
         null;
+      when insufficient_privilege then
+        -- Postgres 15 lets only superusers hand out bypassrls. Purser's functions do not need it;
+        -- reading its tables directly as service_role does.
+        if v_role.attributes not like '%bypassrls' then
+          raise;
+        end if;
+        execute format('create role %I nologin', v_role.name);
+        raise warning 'The role % was created without BYPASSRLS and reads no table under row level security. Run as an administrator: alter role % bypassrls;',
+          v_role.name, v_role.name;
     end;
   end loop;
 end

@@ -5,7 +5,7 @@ import { chooseParts, findProblems, findWarnings, type Parts } from './config/ru
 import { SettingsError } from './config/settingsError.ts';
 import type { Values } from './config/variables.ts';
 
-export { type SettingProblem, SettingsError } from './config/settingsError.ts';
+export { SettingsError } from './config/settingsError.ts';
 
 export interface JwtSettings {
   issuer: string;

@@ -35,7 +35,6 @@ export function createApp(deps: AppDeps): Express {
   const cors = crossOrigin(deps);
   if (cors !== null) app.use('/api', cors);
 
-  mountReference(app, deps);
   mountRoutes(
     app,
     {
@@ -56,6 +55,7 @@ export function createApp(deps: AppDeps): Express {
     },
     routes,
   );
+  mountReference(app, deps);
   app.use('/api', nothingHere);
   mountWeb(app, deps);
   app.use(nothingHere);

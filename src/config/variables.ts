@@ -80,6 +80,7 @@ const origins = z
         const good =
           parsed !== null &&
           (parsed.protocol === 'http:' || parsed.protocol === 'https:') &&
+          !parsed.hostname.includes('*') &&
           parsed.origin === value.replace(/\/$/, '').toLowerCase();
         if (!good) {
           context.addIssue({

@@ -4,7 +4,7 @@
  * -9, two terminals, a project under a private home.
  */
 import type { ChildProcess } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { PurserError } from '../core/errors.ts';
 import type { Logger } from '../core/ports.ts';
@@ -28,6 +28,7 @@ import {
 import {
   connectionStringOf,
   findServer,
+  hasEnded,
   type RunningServer,
   signalServer,
   startServer,
@@ -40,6 +41,8 @@ import { tryStartLock, withStartLock } from './embedded/startLock.ts';
 /** How long a process that is exiting waits for the lock, in which it can only block. */
 const EXIT_LOCK_WAIT_MS = 500;
 const EXIT_LOCK_POLL_MS = 10;
+/** How long a server that does not answer is given to be found dead. */
+const ENDING_WAIT_MS = 3_000;
 
 export interface EmbeddedPostgresOptions {
   /** PURSER_DATA_DIR; the database lives in its folder `postgres/`. */
@@ -74,15 +77,32 @@ export interface EmbeddedPostgres {
 export async function startEmbeddedPostgres(
   options: EmbeddedPostgresOptions,
 ): Promise<EmbeddedPostgres> {
-  const dir = prepareHomeFolder(options.dataDir);
-  return withStartLock(lockFileOf(dir), () => enter(openHome(dir), options));
+  try {
+    const dir = prepareHomeFolder(options.dataDir);
+    return await withStartLock(lockFileOf(dir), () => enter(openHome(dir), options));
+  } catch (error) {
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (error instanceof PurserError || code === undefined || syscall === undefined) throw error;
+    throw new PurserError('dependency_down', {
+      detail:
+        `The embedded database cannot use the folder ${path.resolve(options.dataDir)}: ` +
+        `${(error as Error).message}. Free space or fix its rights, choose another ` +
+        'PURSER_DATA_DIR, or set DATABASE_URL.',
+      cause: error,
+    });
+  }
+}
+
+/** True when the folder holds an embedded database, running or not. Reads only. */
+export function embeddedPostgresExists(dataDir: string): boolean {
+  return existsSync(path.join(dataDir, 'postgres', 'state.json'));
 }
 
 async function enter(home: Home, options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const hadUsers = liveUsers(home.dir).length > 0;
   const session: Session = { home, userFile: registerUser(home), child: null, holdsLock: true };
-  const onExit = () => leaveAtExit(session);
-  process.once('exit', onExit);
+  if (sessions.size === 0) process.on('exit', leaveAllAtExit);
+  sessions.add(session);
   try {
     const joined = await joinRunning(home, hadUsers);
     const started = joined ?? (await startFresh(session, options));
@@ -101,12 +121,12 @@ async function enter(home: Home, options: EmbeddedPostgresOptions): Promise<Embe
       created: started.created,
       clusterDir: home.clusterDir,
       stop: () => {
-        stopping ??= leave(session).finally(() => process.off('exit', onExit));
+        stopping ??= leave(session).finally(() => forget(session));
         return stopping;
       },
     };
   } catch (error) {
-    process.off('exit', onExit);
+    forget(session);
     rmSync(session.userFile, { force: true });
     throw error;
   }
@@ -118,6 +138,18 @@ interface Session {
   /** initdb or the server while it is being started. */
   child: ChildProcess | null;
   holdsLock: boolean;
+}
+
+/** What this process has open; a process that exits without `stop()` leaves them all. */
+const sessions = new Set<Session>();
+
+function forget(session: Session): void {
+  sessions.delete(session);
+  if (sessions.size === 0) process.off('exit', leaveAllAtExit);
+}
+
+function leaveAllAtExit(): void {
+  for (const session of sessions) leaveAtExit(session);
 }
 
 interface Started {
@@ -146,6 +178,8 @@ async function joinRunning(home: Home, hadUsers: boolean): Promise<Started | nul
         cause: error,
       });
     }
+    // One that was killed a moment ago still has a process for an instant, but no ears.
+    if (await hasEnded(server.pid, home, ENDING_WAIT_MS)) return null;
     if (hadUsers) {
       throw new PurserError('dependency_down', {
         detail:

@@ -111,7 +111,15 @@ function permanent(
       cause,
     });
   }
-  if (code.startsWith('53') || code.startsWith('58') || isTlsFailure(code)) {
+  if (isTlsFailure(code)) {
+    return down(
+      context,
+      `its certificate is not trusted (${fields.message}). Name its authority with sslrootcert, or ` +
+        'use sslmode=require, which encrypts without checking who answers',
+      cause,
+    );
+  }
+  if (code.startsWith('53') || code.startsWith('58')) {
     return down(context, `the database cannot work: ${fields.message}`, cause);
   }
   return new PurserError('internal', {

@@ -23,7 +23,10 @@ export interface TestCluster {
   stop(): Promise<void>;
 }
 
-/** Starts the cluster of PURSER_TEST_PG (18 by default, or 15) and migrates the template once. */
+/**
+ * Starts the cluster of PURSER_TEST_PG (18 by default, or 15) and migrates the template once.
+ * @public globalSetup.js imports it through tsx.
+ */
 export async function startTestCluster(): Promise<TestCluster> {
   await sweepAbandonedClusters();
   const folder = createTempFolder('test-pg');

@@ -2,88 +2,21 @@
  * The typed client of Purser's HTTP contract, as far as the pages use it. Credits are integers,
  * money is an integer in the currency's smallest unit, times are ISO 8601 UTC.
  */
+import type { createCheckoutSession, getCheckoutSession } from '../../src/api/contract/checkout.ts';
+import type { getCredits, listTransactions } from '../../src/api/contract/credits.ts';
+import type { AnswerOf } from '../../src/api/contract/declareRoute.ts';
+import type { getPricing } from '../../src/api/contract/pricing.ts';
 
-export type Mode = 'local' | 'test' | 'live';
-
-export interface Pack {
-  id: string;
-  name: string;
-  description: string | null;
-  credits: number;
-  unit_amount: number;
-  currency: string;
-  price_id: string;
-  product_id: string;
-}
-
-export interface Plan {
-  id: string;
-  name: string;
-  interval: string;
-  credits: number;
-  unit_amount: number;
-  currency: string;
-  price_id: string;
-  product_id: string;
-}
-
-export interface Pricing {
-  mode: Mode;
-  currency: string;
-  packs: Pack[];
-  plans: Plan[];
-  as_of: string;
-}
-
-export interface CheckoutSession {
-  session_id: string;
-  url: string;
-  mode: 'payment' | 'subscription';
-  plan: string;
-  credits: number;
-  expires_at: string;
-}
-
-export type CheckoutState = 'open' | 'processing' | 'credited' | 'parked' | 'expired' | 'failed';
-
-export interface CheckoutStatus {
-  session_id: string;
-  status: CheckoutState;
-  credits: number;
-  /** Present for the owner of the purchase only. */
-  balance?: number | null;
-}
-
-export interface Credits {
-  user_id: string;
-  balance: number;
-  held: number;
-  available: number;
-  debt: number;
-  version: number;
-  source: 'redis' | 'ledger';
-  plan: string;
-  expiring: { grant_id: string; credits: number; expires_at: string }[];
-  as_of: string;
-}
-
-export interface Transaction {
-  id: string;
-  entry_number: number;
-  transaction_type: string;
-  amount: number;
-  balance_after: number;
-  description: string | null;
-  stripe_session_id: string | null;
-  event_at: string | null;
-  created_at: string;
-}
-
-export interface TransactionPage {
-  data: Transaction[];
-  has_more: boolean;
-  next_cursor: string | null;
-}
+export type Pricing = AnswerOf<typeof getPricing>;
+export type Mode = Pricing['mode'];
+export type Pack = Pricing['packs'][number];
+export type Plan = Pricing['plans'][number];
+export type CheckoutSession = AnswerOf<typeof createCheckoutSession>;
+export type CheckoutStatus = AnswerOf<typeof getCheckoutSession>;
+export type CheckoutState = CheckoutStatus['status'];
+export type Credits = AnswerOf<typeof getCredits>;
+export type TransactionPage = AnswerOf<typeof listTransactions>;
+export type Transaction = TransactionPage['data'][number];
 
 export interface TransactionFilter {
   type?: string | undefined;

@@ -58,17 +58,9 @@ export function declareRoute<const Contract extends RouteContract>(contract: Con
 }
 
 export type OutputOf<Schema> = Schema extends z.ZodType ? z.output<Schema> : undefined;
-type InputOf<Schema> = Schema extends z.ZodType ? z.input<Schema> : undefined;
 type Part<Contract, Name extends string> = Contract extends { [K in Name]: infer Schema }
   ? Schema
   : undefined;
-
-/** What a client sends, for typed clients. */
-export type RequestOf<Contract extends RouteContract> = {
-  params: InputOf<Part<Contract, 'params'>>;
-  query: InputOf<Part<Contract, 'query'>>;
-  body: InputOf<Part<Contract, 'body'>>;
-};
 
 /** What a handler receives after validation. */
 export type ParsedRequest<Contract extends RouteContract> = {

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import express, { type IRouter, type RequestHandler } from 'express';
 import { PurserError } from '../../core/errors.ts';
@@ -58,7 +59,7 @@ export function mountReference(router: IRouter, { publicUrl }: Pick<AppDeps, 'pu
 
 /** The built web pages, or a page that says how to build them. Never shadows the API. */
 export function mountWeb(router: IRouter, { staticDir }: Pick<AppDeps, 'staticDir'>): void {
-  if (staticDir === undefined) {
+  if (staticDir === undefined || !existsSync(join(staticDir, 'index.html'))) {
     router.get(
       '/',
       text('html', () => homePage),

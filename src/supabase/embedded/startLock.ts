@@ -92,8 +92,9 @@ function buryDeadHolder(lockFile: string): void {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT') return;
-    if (code !== 'EEXIST') throw error;
-    if (ageMs(grave) < BURIAL_STALE_MS) return;
+    // EPERM: Linux links no file of another user (here: root's, in a folder that is ours).
+    if (code !== 'EEXIST' && code !== 'EPERM') throw error;
+    if (code === 'EEXIST' && ageMs(grave) < BURIAL_STALE_MS) return;
   }
   if (readHolder(lockFile)?.token === holder.token) rmSync(lockFile, { force: true });
 }
