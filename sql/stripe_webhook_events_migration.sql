@@ -230,7 +230,9 @@ $$;
 --               {"kind": "park", waiting_for, reason}]   1 to 100, applied in this order
 -- Answers {outcome: applied | parked | ignored | stale, results: [one for each effect], waiting}.
 -- stale: the lease was lost, nothing was written. parked: a grant's user does not exist, or the
--- event said so. `waiting`: other events of the same object are due.
+-- event said so. `waiting`: other events of the same object are due. A repeat under the
+-- lease that ended the event as processed or ignored (its first answer was lost) is answered like
+-- it, with its grants as replayed.
 -- Locks: the event row, then users in id order.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.apply_webhook_effects(p_event_id text, p_fence bigint, p_effects jsonb)
@@ -244,13 +246,17 @@ declare
   v_reason text;
   v_waiting_for text;
   v_user_id text;
+  v_repeat boolean := false;
 begin
   if jsonb_typeof(p_effects) is distinct from 'array' or jsonb_array_length(p_effects) > 100 then
     perform purser.raise_error(400, 'invalid_request', 'p_effects must be an array of at most 100 effects.');
   end if;
   if p_event_id is not null then
     select * into v_event from public.stripe_webhook_events e where e.stripe_event_id = p_event_id for update;
-    if v_event.id is null or v_event.status <> 'leased' or v_event.lease is distinct from p_fence then
+    -- Whoever takes the event up again raises the lease, so an end under this one is the caller's own.
+    v_repeat := v_event.status in ('processed', 'ignored');
+    if v_event.id is null or v_event.lease is distinct from p_fence
+       or not (v_event.status = 'leased' or v_repeat) then
       return jsonb_build_object('outcome', 'stale', 'results', '[]'::jsonb, 'waiting', false);
     end if;
   end if;
@@ -262,6 +268,10 @@ begin
   end loop;
 
   for v_effect in select * from jsonb_array_elements(p_effects) loop
+    if v_repeat and v_effect ->> 'kind' <> 'grant' then
+      v_results := v_results || jsonb_build_object('outcome', 'replayed', 'kind', v_effect ->> 'kind');
+      continue;
+    end if;
     v_result := jsonb_build_object('outcome', 'applied');
     case v_effect ->> 'kind'
       when 'grant' then
@@ -304,7 +314,10 @@ begin
     v_results := v_results || (v_result || jsonb_build_object('kind', v_effect ->> 'kind'));
   end loop;
 
-  if v_event.id is not null then
+  if v_repeat then
+    v_status := v_event.status;
+    v_reason := v_event.error_message;
+  elsif v_event.id is not null then
     update public.stripe_webhook_events e
     set status = v_status, error_message = v_reason, waiting_for = v_waiting_for
     where e.id = v_event.id;
