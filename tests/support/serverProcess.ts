@@ -52,7 +52,8 @@ export interface ServerProcess {
   kill9(): Promise<void>;
   /**
    * SIGTERM. Rejects unless the server exits with 0, and, when it was the last one of its data
-   * directory, unless nothing of it is left running. Does nothing when the server is gone.
+   * directory, unless nothing of it is left running. After `kill9` it does nothing; a server that
+   * ended by itself is a failure.
    */
   stop(): Promise<void>;
 }
@@ -98,9 +99,9 @@ process.once('exit', () => {
 /** Starts a server and waits until it says that it is ready. Rejects with what it printed. */
 export async function startServerProcess(options: ServerOptions): Promise<ServerProcess> {
   const { dataDir } = options;
-  if (options.project === undefined) await build();
-  const child = launch(options);
+  const child = launch(options, options.project ?? (await buildProject()));
   let exit: number | string | null = null;
+  let killed = false;
   void child.ended.then((how) => {
     exit = how;
   });
@@ -137,11 +138,12 @@ export async function startServerProcess(options: ServerOptions): Promise<Server
     output: () => child.output,
     call: (method, target, callOptions) => callServer(url, method, target, callOptions),
     async kill9() {
+      killed = true;
       child.process.kill('SIGKILL');
       await child.ended;
     },
     async stop() {
-      if (exit !== null) return;
+      if (killed) return;
       child.process.kill('SIGTERM');
       await waitFor(() => exit !== null, 'the server to exit', STOP_SECONDS_MAX);
       if (exit !== 0) throw new Error(`The server ended with ${exit}:\n${child.output}`);
@@ -159,12 +161,14 @@ export function expectNothingLeft(dataDir: string): void {
 }
 
 /** Once per test file, as npm's `prestart` does; costs 20 ms where nothing has changed. */
-let built: Promise<unknown> | null = null;
-function build(): Promise<unknown> {
+let built: Promise<string> | null = null;
+
+/** Builds this project where it has to be; answers its folder. */
+export function buildProject(): Promise<string> {
   built ??= promisify(execFile)(process.execPath, ['scripts/ensure-build.mjs'], {
     cwd: PROJECT,
     timeout: BUILD_MS_MAX,
-  });
+  }).then(() => PROJECT);
   return built;
 }
 
@@ -176,7 +180,7 @@ function startArguments(project: string): string[] {
   return found.split(' ');
 }
 
-function launch({ dataDir, env, account, project = PROJECT }: ServerOptions): Child {
+function launch({ dataDir, env, account }: ServerOptions, project: string): Child {
   const { PATH = '', HOME = '', TMPDIR } = process.env;
   const started = spawn(process.execPath, startArguments(project), {
     cwd: project,
