@@ -4,7 +4,7 @@ import type Stripe from 'stripe';
 import type { Sandbox } from '../../src/sandbox/index.ts';
 import { testDatabase } from '../support/postgres.ts';
 import { buy, completedEvent, startShop } from '../support/purchases.ts';
-import { type ServerProcess, startFailingServer } from '../support/serverProcess.ts';
+import { type ServerProcess, startFailingServer } from '../support/crashServer.ts';
 import {
   ADMIN_KEY,
   type CallAnswer,

@@ -8,7 +8,7 @@ import {
   ensureServerBuilt,
   type ServerProcess,
   startServerProcess,
-} from '../support/serverProcess.ts';
+} from '../support/crashServer.ts';
 import { concurrently, countBy } from '../support/sqlCall.ts';
 import { callServer, deliverEvent, SERVICE_KEY, stackEnv, waitFor } from '../support/stack.ts';
 
