@@ -92,6 +92,11 @@ const INJECT = `new Promise((resolve) => {
   document.body.append(script);
 })`;
 
+/** Resolves when a change of the look has arrived: buttons fade from one colour to the other. */
+const AT_REST = `new Promise(requestAnimationFrame)
+  .then(() => Promise.allSettled(document.getAnimations().map(({ finished }) => finished)))
+  .then(() => undefined)`;
+
 const OVERFLOW = 'document.documentElement.scrollWidth - document.documentElement.clientWidth';
 
 describeWith('chromium', 'the pages', (chromium) => {
@@ -127,7 +132,6 @@ describeWith('chromium', 'the pages', (chromium) => {
   it.each(PAGES)(
     '$name breaks no rule of accessibility, is cut off nowhere and logs no error',
     async ({ name, address, ready, reported }) => {
-      // Colours are judged where they end, not on their way.
       const page = await browser.openPage({ reducedMotion: 'reduce' });
       await page.goto(address(site));
       await ready(page);
@@ -136,6 +140,7 @@ describeWith('chromium', 'the pages', (chromium) => {
       for (const { colorScheme, width, height } of LOOKS) {
         await page.emulateMedia({ colorScheme });
         await page.setViewportSize({ width, height });
+        await page.evaluate(AT_REST);
         const look = `${name}-${colorScheme}-${width}`;
         if (PICTURES) {
           const fullPage = !LONG_PAGES.includes(name);
