@@ -8,6 +8,7 @@ import { loadCatalogue } from './catalogue/catalogue.ts';
 import { createCheckout } from './checkout/checkout.ts';
 import { createPrices } from './checkout/prices.ts';
 import { type OpenedDatabase, openDatabase } from './compose/openDatabase.ts';
+import { openRedis } from './compose/openRedis.ts';
 import { openStripe } from './compose/openStripe.ts';
 import { checkSchema } from './compose/schema.ts';
 import type { Settings } from './config.ts';
@@ -17,7 +18,6 @@ import { createMirror } from './credits/mirror.ts';
 import { createJobs, type JobRegistry } from './jobs/jobs.ts';
 import { jobRegistry } from './jobs/registry.ts';
 import { requestContext } from './observability/requestContext.ts';
-import { createMemoryRedis } from './redis/memoryRedis.ts';
 import type { ProcessDeps } from './webhook/process.ts';
 import { createWebhook } from './webhook/webhook.ts';
 
@@ -47,7 +47,13 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
   const catalogue = loadCatalogue(settings.catalogue ?? undefined);
   const database = options.database ?? (await openDatabase(settings, logger));
   const { db } = database;
+  const nowMs = () => clock.now().getTime();
   const opened = await openStripe(settings, catalogue, logger).catch(async (error: unknown) => {
+    await database.stop();
+    throw error;
+  });
+  const openedRedis = await openRedis(settings, { logger, nowMs }).catch(async (error: unknown) => {
+    await opened.stop();
     await database.stop();
     throw error;
   });
@@ -55,8 +61,7 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
 
   let origin = settings.http.publicUrl ?? `http://${settings.http.host}:${settings.http.port}`;
   const publicUrl = () => origin;
-  const nowMs = () => clock.now().getTime();
-  const redis = createMemoryRedis({ nowMs });
+  const redis = openedRedis.guarded;
   const mirror = createMirror({ redis, logger, nowMs });
   const credits = createCredits({ db, mirror, buyUrl: () => `${publicUrl()}/pricing` });
   const prices = createPrices({ stripe, catalogue, mode: settings.mode, clock, logger });
@@ -80,7 +85,7 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
   });
   const jobs: JobRegistry = createJobs(
     { db, clock, logger },
-    jobRegistry({ processing, db, redis, startedAt: clock.now() }),
+    jobRegistry({ processing, db, redis: openedRedis.store }),
   );
   const lifecycle = createLifecycle();
   const app = createApp({
@@ -110,7 +115,7 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
     lifecycle,
     parts: [
       ['database', database.description],
-      ['redis', 'in this process'],
+      ['redis', openedRedis.description],
       ['stripe', opened.description],
     ],
     async start(listeningAt) {
@@ -122,6 +127,7 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
       await jobs.stop();
       await webhook.idle();
       await mirror.idle();
+      await openedRedis.stop();
       await opened.stop();
       await database.stop();
     },
