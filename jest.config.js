@@ -1,11 +1,8 @@
-/** @type {import('jest').Config} */
-export default {
+const project = {
   testEnvironment: 'node',
-  reporters: ['default', '<rootDir>/tests/support/reporter.mjs'],
   roots: ['<rootDir>/tests'],
   globalSetup: '<rootDir>/tests/support/globalSetup.js',
   globalTeardown: '<rootDir>/tests/support/globalTeardown.js',
-  testMatch: ['**/*.test.ts'],
   extensionsToTreatAsEsm: ['.ts'],
   transform: {
     '^.+\\.tsx?$': [
@@ -16,4 +13,20 @@ export default {
       },
     ],
   },
+};
+
+/** @type {import('jest').Config} */
+export default {
+  reporters: ['default', '<rootDir>/tests/support/reporter.mjs'],
+  projects: [
+    { ...project, displayName: 'new database', testMatch: ['**/*.test.ts'] },
+    // The same suites where the users table is an app's own: see tests/support/existingApp.ts.
+    {
+      ...project,
+      displayName: 'existing app',
+      testMatch: ['**/tests/sql/*.test.ts', '**/tests/webhook/*.test.ts'],
+      testPathIgnorePatterns: ['/existing\\w*\\.test\\.ts$'],
+      globals: { PURSER_TEST_USERS: 'uuid' },
+    },
+  ],
 };
