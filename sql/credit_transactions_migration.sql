@@ -110,7 +110,7 @@ begin
     order by p.oid
   loop
     v_aside := purser.aside_name(v_found.name);
-    perform purser.note_moved('function', v_found.signature::text, v_aside);
+    perform purser.note_moved('function', format('%s(%s)', v_found.name, pg_get_function_identity_arguments(v_found.oid)), v_aside);
     execute format('alter routine %s rename to %I', v_found.signature, v_aside);
   end loop;
 end
@@ -388,8 +388,9 @@ begin
       when others then
         get stacked diagnostics v_message = message_text, v_context = pg_exception_context;
         v_problem := v_message || coalesce(' in ' || (
-          select l.line from regexp_split_to_table(v_context, e'\n') with ordinality l(line, place)
-          where l.line like '%function %' and l.line not like '%purser.users_trial()%' order by l.place limit 1), '') || '.';
+          select l.line from regexp_split_to_table(split_part(v_context, 'PL/pgSQL function purser.users_trial()', 1), e'\n')
+            with ordinality l(line, place)
+          where l.line like '%function %' order by l.place limit 1), '') || '.';
     end;
     if v_problem is not null and v_problem <> all (v_seen) then
       v_seen := v_seen || v_problem;
@@ -422,8 +423,9 @@ begin
   v_problems := purser.users_problems();
   if cardinality(v_problems) > 0 then
     if coalesce(current_setting('purser.move_aside', true), '') <> 'yes' then
-      select v_problems || array_agg(format('public.%s is a %s of your own, and Purser needs its name: allow it to be moved aside.', m ->> 'name', m ->> 'kind'))
-      into v_problems from jsonb_array_elements(purser.moved()) m having count(*) > 0;
+      v_problems := v_problems || array(
+        select format('public.%s is a %s of your own, and Purser needs its name: allow it to be moved aside.', m ->> 'name', m ->> 'kind')
+        from jsonb_array_elements(purser.moved()) m);
     end if;
     call purser.refuse_users(v_problems);
   end if;
