@@ -89,7 +89,7 @@ reset role;
 alter table public.scheduled_jobs enable row level security;
 drop policy if exists scheduled_jobs_select_admin on public.scheduled_jobs;
 create policy scheduled_jobs_select_admin on public.scheduled_jobs for select to authenticated
-  using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'admin');
+  using (((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'admin');
 
 set role purser_ledger;
 revoke all on public.scheduled_jobs from public, anon, authenticated, service_role;

@@ -262,7 +262,8 @@ begin
   end if;
 
   for v_user_id in
-    select distinct e ->> 'user_id' from jsonb_array_elements(p_effects) e where e ->> 'kind' = 'grant' order by 1
+    select e ->> 'user_id' from jsonb_array_elements(p_effects) e
+    where e ->> 'kind' = 'grant' order by purser.to_user_id(e ->> 'user_id')
   loop
     perform purser.lock_user(v_user_id);
   end loop;
@@ -286,7 +287,7 @@ begin
         if v_result ->> 'outcome' = 'not_found' then
           v_status := 'parked';
           v_reason := format('user %s does not exist', v_effect ->> 'user_id');
-          v_waiting_for := v_effect ->> 'user_id';
+          v_waiting_for := purser.user_key(v_effect ->> 'user_id');
         elsif v_result ->> 'outcome' in ('applied', 'replayed') and v_effect ->> 'session_id' is not null then
           perform purser.set_checkout_state(v_effect ->> 'session_id', 'credited');
         end if;
@@ -295,11 +296,11 @@ begin
       when 'customer' then
         v_result := public.link_stripe_customer(v_effect ->> 'user_id', v_effect ->> 'customer_id');
       when 'finding' then
-        perform purser.record_finding(v_effect ->> 'code', v_effect ->> 'subject', v_effect ->> 'user_id',
+        perform purser.record_finding(v_effect ->> 'code', v_effect ->> 'subject', purser.user_key(v_effect ->> 'user_id'),
           coalesce(v_effect -> 'detail', '{}'));
       when 'audit' then
         insert into public.audit_events (actor, action, user_id, reason, after)
-        values (coalesce('stripe:' || p_event_id, 'purser'), v_effect ->> 'action', v_effect ->> 'user_id',
+        values (coalesce('stripe:' || p_event_id, 'purser'), v_effect ->> 'action', purser.user_key(v_effect ->> 'user_id'),
           v_effect ->> 'reason', v_effect -> 'after');
       when 'ignore' then
         v_status := 'ignored';
@@ -307,7 +308,7 @@ begin
       when 'park' then
         v_status := 'parked';
         v_reason := v_effect ->> 'reason';
-        v_waiting_for := v_effect ->> 'waiting_for';
+        v_waiting_for := purser.user_key(v_effect ->> 'waiting_for');
       else
         perform purser.raise_error(400, 'invalid_request', format('There is no effect of kind %s.', v_effect ->> 'kind'));
     end case;
@@ -449,7 +450,7 @@ alter table public.users enable always trigger purser_requeue_parked;
 alter table public.stripe_webhook_events enable row level security;
 drop policy if exists stripe_webhook_events_select_admin on public.stripe_webhook_events;
 create policy stripe_webhook_events_select_admin on public.stripe_webhook_events for select to authenticated
-  using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'admin');
+  using (((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'admin');
 
 set role purser_ledger;
 revoke all on public.stripe_webhook_events from public, anon, authenticated, service_role;

@@ -8,13 +8,7 @@ import { type FaultProxy, startFaultProxy } from '../support/faultProxy.ts';
 import { clusterUrl, testDatabase } from '../support/postgres.ts';
 import { buy, completedEvent, eventsOfType, startShop } from '../support/purchases.ts';
 import { callAsService, concurrently } from '../support/sqlCall.ts';
-import {
-  type CallAnswer,
-  SERVICE_KEY,
-  type Stack,
-  startStack,
-  waitFor,
-} from '../support/stack.ts';
+import { type CallAnswer, SERVICE_KEY, type Stack, startStack, waitFor } from '../support/stack.ts';
 
 jest.setTimeout(60_000);
 
