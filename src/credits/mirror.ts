@@ -1,10 +1,12 @@
-import type { Logger, MirrorRecord, RedisStore } from '../core/ports.ts';
+import type { Logger, MirrorRecord, RedisStore, RunAfterResponse } from '../core/ports.ts';
 
 export interface MirrorDeps {
   redis: RedisStore;
   logger: Logger;
   /** Unix milliseconds now, for `valid_until`. */
   nowMs: () => number;
+  /** Updates follow the answer. */
+  runAfterResponse: RunAfterResponse;
 }
 
 /** Redis' copy of balances: it answers checks quickly and never accepts a spend. */
@@ -20,7 +22,7 @@ export interface Mirror {
   idle(): Promise<void>;
 }
 
-export function createMirror({ redis, logger, nowMs }: MirrorDeps): Mirror {
+export function createMirror({ redis, logger, nowMs, runAfterResponse }: MirrorDeps): Mirror {
   const underWay = new Set<Promise<void>>();
 
   return {
@@ -42,6 +44,7 @@ export function createMirror({ redis, logger, nowMs }: MirrorDeps): Mirror {
       );
       underWay.add(write);
       void write.finally(() => underWay.delete(write));
+      runAfterResponse(write);
     },
     async idle() {
       await Promise.all(underWay);
