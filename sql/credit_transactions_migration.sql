@@ -1015,7 +1015,9 @@ $$;
 -- ---------------------------------------------------------------------------------------------
 -- list_mirror_changes: the mirror records of users who changed since p_since, for mirror-repair.
 --   p_limit  1 to 1000 users, those who changed first first
--- Answers {as_of, complete, records: [{user_id, ...mirror}]}. Reads only.
+-- Answers {ledger, position, as_of, complete, last_change, records: [{user_id, ...mirror}], gone:
+-- [user ids]}. position is the last entry id given out: it never falls, unless the database was
+-- restored from a backup. Reads only.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.list_mirror_changes(p_since timestamptz, p_limit integer default 1000)
 returns jsonb language sql stable security definer set search_path = '' as $$
@@ -1024,18 +1026,67 @@ returns jsonb language sql stable security definer set search_path = '' as $$
       select t.user_id, t.created_at from public.credit_transactions t where t.created_at >= p_since
       union all
       select a.user_id, a.created_at from public.audit_events a
-      where a.created_at >= p_since and a.action in ('sync_user_credits', 'suspension')) c
+      where a.created_at >= p_since and a.user_id is not null
+        and a.action in ('sync_user_credits', 'suspension', 'account_closed', 'account_returned')) c
     group by c.user_id
     order by min(c.created_at), c.user_id
     limit least(greatest(p_limit, 1), 1000) + 1),
   page as (select * from changed order by first_change, user_id limit least(greatest(p_limit, 1), 1000))
   select jsonb_build_object(
+    'ledger', purser.ledger_id(),
+    'position', coalesce(pg_catalog.pg_sequence_last_value(
+      pg_catalog.pg_get_serial_sequence('public.credit_transactions', 'id')::regclass), 0),
     'as_of', statement_timestamp(),
     'complete', (select count(*) from changed) = (select count(*) from page),
     'last_change', (select max(first_change) from page),
     'records', coalesce((
       select jsonb_agg(purser.mirror_record(a) || jsonb_build_object('user_id', a.user_id))
-      from page join purser.accounts a on a.id = purser.to_user_id(page.user_id)), '[]'));
+      from page join purser.accounts a on a.id = purser.to_user_id(page.user_id)), '[]'),
+    'gone', coalesce((
+      select jsonb_agg(page.user_id) from page
+      where not exists (
+        select from purser.accounts a where a.id = purser.to_user_id(page.user_id))), '[]'));
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- list_mirror_records: the mirror records of all users, page by page, for mirror-repair's full pass.
+--   p_after  user id the page before ended with; null begins
+--   p_limit  1 to 1000 users, in the order of their ids
+-- Answers {complete, last, records: [{user_id, ...mirror}]}. Reads only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.list_mirror_records(p_after text default null, p_limit integer default 1000)
+returns jsonb language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_limit integer := least(greatest(coalesce(p_limit, 1000), 1), 1000);
+  v_page purser.accounts[];
+begin
+  -- Two statements, so that each can walk the primary key.
+  if p_after is null then
+    v_page := array(select a from purser.accounts a order by a.id limit v_limit);
+  else
+    v_page := array(
+      select a from purser.accounts a where a.id > purser.to_user_id(p_after) order by a.id limit v_limit);
+  end if;
+  return jsonb_build_object(
+    'complete', cardinality(v_page) < v_limit,
+    'last', (v_page[cardinality(v_page)]).user_id,
+    'records', coalesce((
+      select jsonb_agg(purser.mirror_record(a) || jsonb_build_object('user_id', a.user_id))
+      from unnest(v_page) a), '[]'));
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- get_mirror_records: the mirror records of those of the given users that exist.
+--   p_user_ids  array of at most 1000 ids, each in the spelling of users.id
+-- Answers {records: [{user_id, ...mirror}]}. Reads only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.get_mirror_records(p_user_ids jsonb)
+returns jsonb language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object('records', coalesce(
+    jsonb_agg(purser.mirror_record(a) || jsonb_build_object('user_id', a.user_id)), '[]'))
+  from (select distinct e.value from jsonb_array_elements_text(p_user_ids) e limit 1000) ids
+  join purser.accounts a on a.id = purser.to_user_id(ids.value) and a.user_id = ids.value;
 $$;
 
 -- ---------------------------------------------------------------------------------------------

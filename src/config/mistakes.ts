@@ -156,8 +156,7 @@ const EXAMPLES: readonly Rule[] = [
 ];
 
 /** What stands before the part that an example makes up. */
-const KNOWN_START =
-  /^(?:[srp]k_(?:test|live)_|whsec_|re_|sb_(?:secret|publishable)_|https?:\/\/)/i;
+const KNOWN_START = /^(?:[srp]k_(?:test|live)_|whsec_|re_|sb_(?:secret|publishable)_|https?:\/\/)/i;
 
 function isExample(item: string): boolean {
   const rest = item.replace(KNOWN_START, '');

@@ -24,19 +24,6 @@ export function chooseParts(values: Values): Parts {
   };
 }
 
-/** Parts the settings can name whose adapters this build does not have yet. */
-function findUnsupportedParts(parts: Parts): SettingProblem[] {
-  const problems: SettingProblem[] = [];
-  if (parts.redis !== 'memory') {
-    problems.push({
-      variable: parts.redis === 'tcp' ? 'REDIS_URL' : 'UPSTASH_REDIS_REST_URL',
-      problem: 'asks for a Redis server, but this build supports the in-process mirror only',
-      fix: 'Remove it; the mirror then lives in the process and is rebuilt from the ledger at start.',
-    });
-  }
-  return problems;
-}
-
 function findStripeProblems(values: Values, production: boolean): SettingProblem[] {
   const problems: SettingProblem[] = [];
   const key = values.STRIPE_SECRET_KEY;
@@ -212,8 +199,14 @@ export function findProblems(
     ...findIdentityProblems(values),
     ...findSharedKeys(values),
     ...(production ? findProductionProblems(values, wrong) : []),
-    ...findUnsupportedParts(chooseParts(values)),
   ];
+  if (values.REDIS_URL && !/^\/?\d*$/.test(new URL(values.REDIS_URL).pathname)) {
+    problems.push({
+      variable: 'REDIS_URL',
+      problem: 'names a database that is not a number',
+      fix: 'End it with the number of the database, as in redis://host:6379/0, or with nothing.',
+    });
+  }
   if (values.UPSTASH_REDIS_REST_URL && !values.UPSTASH_REDIS_REST_TOKEN) {
     problems.push({
       variable: 'UPSTASH_REDIS_REST_TOKEN',

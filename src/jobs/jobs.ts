@@ -1,6 +1,6 @@
 import { PurserError } from '../core/errors.ts';
 import type { Clock, Database, Logger } from '../core/ports.ts';
-import type { Every, JobRun, Jobs } from './jobs.types.ts';
+import type { JobRun, Jobs } from './jobs.types.ts';
 
 /**
  * Bound of one tick: with the last page of the last job it stays below the 60 s that platforms
