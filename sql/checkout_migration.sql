@@ -11,7 +11,7 @@ $$;
 grant purser_ledger to current_user;
 call purser.make_room(array['stripe_customers', 'checkout_sessions']);
 grant create on schema public to purser_ledger;
-set local role purser_ledger;
+set role purser_ledger;
 
 create table if not exists public.stripe_customers (
   customer_id text primary key,
@@ -176,7 +176,7 @@ drop policy if exists checkout_sessions_select_own on public.checkout_sessions;
 create policy checkout_sessions_select_own on public.checkout_sessions for select to authenticated
   using (user_id = (select auth.jwt() ->> 'sub'));
 
-set local role purser_ledger;
+set role purser_ledger;
 revoke all on public.stripe_customers, public.checkout_sessions from public, anon, authenticated, service_role;
 grant select on public.stripe_customers, public.checkout_sessions to authenticated, service_role;
 -- Customers of users who were there before the map.

@@ -11,7 +11,7 @@ $$;
 grant purser_ledger to current_user;
 call purser.make_room(array['scheduled_jobs']);
 grant create on schema public to purser_ledger;
-set local role purser_ledger;
+set role purser_ledger;
 
 create table if not exists public.scheduled_jobs (
   name text primary key,
@@ -83,7 +83,7 @@ drop policy if exists scheduled_jobs_select_admin on public.scheduled_jobs;
 create policy scheduled_jobs_select_admin on public.scheduled_jobs for select to authenticated
   using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'admin');
 
-set local role purser_ledger;
+set role purser_ledger;
 revoke all on public.scheduled_jobs from public, anon, authenticated, service_role;
 grant select on public.scheduled_jobs to authenticated, service_role;
 reset role;

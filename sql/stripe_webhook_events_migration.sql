@@ -18,7 +18,7 @@ $$;
 grant purser_ledger to current_user;
 call purser.make_room(array['stripe_webhook_events']);
 grant create on schema public to purser_ledger;
-set local role purser_ledger;
+set role purser_ledger;
 
 create table if not exists public.stripe_webhook_events (
   id uuid primary key default gen_random_uuid(),
@@ -413,7 +413,7 @@ drop policy if exists stripe_webhook_events_select_admin on public.stripe_webhoo
 create policy stripe_webhook_events_select_admin on public.stripe_webhook_events for select to authenticated
   using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'admin');
 
-set local role purser_ledger;
+set role purser_ledger;
 revoke all on public.stripe_webhook_events from public, anon, authenticated, service_role;
 grant select on public.stripe_webhook_events to authenticated, service_role;
 grant update (processed, retry_count), delete on public.stripe_webhook_events to service_role;
