@@ -1,6 +1,13 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import pg from 'pg';
-import { asAdmin, clusterUrl, type SupabaseRole, testDatabase } from '../support/postgres.ts';
+import { splitSql } from '../../src/supabase/sqlStatements.ts';
+import {
+  asAdmin,
+  clusterUrl,
+  createTestDatabase,
+  type SupabaseRole,
+  testDatabase,
+} from '../support/postgres.ts';
 import { callAs, callAsService } from '../support/sqlCall.ts';
 
 const database = testDatabase();
@@ -150,6 +157,28 @@ describe('a database of a Supabase-like owner', () => {
         await admin.query(`drop database if exists ${name} with (force)`);
         await admin.query(`drop role ${editor}`);
       });
+    }
+  });
+});
+
+describe('files run statement by statement, as psql does', () => {
+  it('end with the same owners and rights as in one transaction', async () => {
+    const separate = await createTestDatabase({ template: 'template0' });
+    const { migrationFiles } = await import('../../src/supabase/migrations.ts');
+    const owners = `select c.relname as name, c.relowner::regrole::text as owner, c.relacl::text as acl from pg_class c
+      where c.relnamespace in ('public'::regnamespace, 'purser'::regnamespace) and c.relname not in ('applied_files', 'applied_files_pkey')
+      union all select p.oid::regprocedure::text, p.proowner::regrole::text, p.proacl::text from pg_proc p
+      where p.pronamespace in ('public'::regnamespace, 'purser'::regnamespace) order by 1, 2`;
+    const client = new pg.Client({ connectionString: separate.connectionString });
+    try {
+      await client.connect();
+      for (const file of migrationFiles()) {
+        for (const statement of splitSql(file.sql)) await client.query(statement.text);
+      }
+      expect((await client.query(owners)).rows).toEqual(await database.current.query(owners));
+    } finally {
+      await client.end();
+      await separate.drop();
     }
   });
 });
