@@ -40,6 +40,7 @@ function report({ settings, keysFile }: LoadedSettings, parts: [string, string][
     ['mode', settings.mode],
     ...parts,
     ...(keysFile === null ? [] : [['keys', keysFile] as [string, string]]),
+    ['pages', `${settings.http.publicUrl ?? url}/pricing`],
   ];
   for (const [part, chosen] of lines) process.stdout.write(`  ${part.padEnd(10)}${chosen}\n`);
   process.stdout.write(`Purser is listening on ${url}\n`);

@@ -35,7 +35,6 @@ export function createApp(deps: AppDeps): Express {
   const cors = crossOrigin(deps);
   if (cors !== null) app.use('/api', cors);
 
-  mountReference(app, deps);
   mountRoutes(
     app,
     {
@@ -56,9 +55,11 @@ export function createApp(deps: AppDeps): Express {
     },
     routes,
   );
-  app.use('/api', nothingHere);
+  mountReference(app, deps);
+  const nothing = nothingHere(deps);
+  app.use('/api', nothing);
   mountWeb(app, deps);
-  app.use(nothingHere);
+  app.use(nothing);
   app.use(problemHandler(deps));
   return app;
 }

@@ -33,6 +33,6 @@ export interface AppDeps {
   catalogue: { cost(feature: string, units: number): number };
   tokens: TokenVerifier;
   lifecycle: Lifecycle;
-  /** Folder of the built web pages; left out when they are not built. */
+  /** Folder of the web pages; one without an index.html counts as not built. */
   staticDir?: string | undefined;
 }

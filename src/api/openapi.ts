@@ -5,7 +5,7 @@ import type { RouteAuth, RouteContract } from './contract/declareRoute.ts';
 /** A JSON Schema, as far as we look into it. */
 export interface JsonSchema {
   $ref?: string;
-  type?: string;
+  type?: string | string[];
   description?: string;
   properties?: Record<string, JsonSchema>;
   required?: string[];

@@ -1,6 +1,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Express } from 'express';
+import { type SettingProblem, SettingsError } from '../config/settingsError.ts';
 import type { Logger } from '../core/ports.ts';
 import type { Lifecycle } from './lifecycle.ts';
 
@@ -38,15 +39,30 @@ export interface ListenOptions {
   drainTimeoutMs?: number;
 }
 
+/** An address that cannot be had is a setting to correct, told like every other wrong one. */
 function explain(error: NodeJS.ErrnoException, host: string, port: number): Error {
-  const explained: Record<string, string> = {
-    EADDRINUSE: `Port ${port} on ${host} is in use by another program. Stop that one, or start with another port: PORT=${port === 65_535 ? 3000 : port + 1} npm start (PORT=0 takes any free one).`,
-    EACCES: `Port ${port} needs rights this user does not have. Use a port from 1024 on, such as PORT=3000.`,
-    EADDRNOTAVAIL: `${host} is not an address of this machine. Set HOST to 127.0.0.1, or to 0.0.0.0 for every network.`,
-    ENOTFOUND: `The host ${host} is not known. Set HOST to 127.0.0.1, or to 0.0.0.0 for every network.`,
+  const other = port >= 65_535 ? 3_000 : port + 1;
+  const anyNetwork = 'Use 127.0.0.1 for this machine only, or 0.0.0.0 for every network.';
+  const explained: Record<string, SettingProblem> = {
+    EADDRINUSE: {
+      variable: 'PORT',
+      problem: `${port} on ${host} is in use by another program`,
+      fix: `Stop that one, or take another port: PORT=${other} npm start (PORT=0 takes any free one).`,
+    },
+    EACCES: {
+      variable: 'PORT',
+      problem: `${port} needs rights this user does not have`,
+      fix: 'Use a port from 1024 on, such as PORT=3000.',
+    },
+    EADDRNOTAVAIL: {
+      variable: 'HOST',
+      problem: `${host} is not an address of this machine`,
+      fix: anyNetwork,
+    },
+    ENOTFOUND: { variable: 'HOST', problem: `${host} is not known`, fix: anyNetwork },
   };
-  const message = explained[error.code ?? ''];
-  return message === undefined ? error : new Error(message, { cause: error });
+  const problem = explained[error.code ?? ''];
+  return problem === undefined ? error : new SettingsError([problem]);
 }
 
 /** A name for the address that a browser can open: nobody browses 0.0.0.0. */
@@ -100,7 +116,7 @@ async function finishRequests(
   return inTime;
 }
 
-/** Errors: an `Error` that says what to do when the address cannot be had. */
+/** Errors: `SettingsError` when the address cannot be had. */
 export async function listen(app: Express, options: ListenOptions): Promise<RunningServer> {
   const { host, port, lifecycle, logger, closers = [] } = options;
   const server = createServer(

@@ -12,7 +12,7 @@ export class SettingsError extends Error {
   constructor(problems: readonly SettingProblem[]) {
     const count = problems.length === 1 ? 'one setting is' : `${problems.length} settings are`;
     const lines = problems.map(
-      ({ variable, problem, fix }) => `  ${variable} ${problem}\n      fix: ${fix}`,
+      ({ variable, problem, fix }) => `  ${variable}  ${problem}\n      fix: ${fix}`,
     );
     super(`Purser cannot start: ${count} wrong.\n\n${lines.join('\n')}\n`);
     this.name = 'SettingsError';

@@ -106,3 +106,9 @@ export interface Logger {
   info(message: string, fields?: LogFields): void;
   debug(message: string, fields?: LogFields): void;
 }
+
+/**
+ * Takes work that goes on after the answer. A server does nothing with it; a platform that freezes
+ * the process once it has answered must be told to wait for it. The work never rejects.
+ */
+export type RunAfterResponse = (work: Promise<unknown>) => void;

@@ -151,6 +151,13 @@ export function expireDueCredits(
   return db.rpc('expire_due_credits', { p_limit: limit });
 }
 
+export function sealCreditEntries(
+  db: Database,
+  limit: number,
+): Promise<{ users: number; entries: number; more: boolean }> {
+  return db.rpc('seal_credit_entries', { p_limit: limit });
+}
+
 export function userNotFound(userId: string): PurserError {
   return new PurserError('user_not_found', {
     detail: `There is no user ${userId}. Create it with PUT /api/users/<id>, or sign in once.`,

@@ -1,4 +1,4 @@
-import type { Logger, MirrorRecord, RedisStore } from '../core/ports.ts';
+import type { Logger, MirrorRecord, RedisStore, RunAfterResponse } from '../core/ports.ts';
 
 export interface MirrorDeps {
   /** The store with a bound on each call (src/redis/guardedRedis.ts): callers wait for reads. */
@@ -6,6 +6,8 @@ export interface MirrorDeps {
   logger: Logger;
   /** Unix milliseconds now, for `valid_until`. */
   nowMs: () => number;
+  /** Updates follow the answer. */
+  runAfterResponse: RunAfterResponse;
 }
 
 /** Redis' copy of balances: it answers checks quickly and never accepts a spend. */
@@ -28,7 +30,7 @@ export interface Mirror {
 /** Users whose last update is not known to have arrived; beyond it mirror-repair alone helps. */
 const UNWRITTEN_MAX = 10_000;
 
-export function createMirror({ redis, logger, nowMs }: MirrorDeps): Mirror {
+export function createMirror({ redis, logger, nowMs, runAfterResponse }: MirrorDeps): Mirror {
   const underWay = new Set<Promise<void>>();
   const unwritten = new Map<string, { record: MirrorRecord; failed: boolean }>();
   /** Known from the first record on; until then no copy can be told from a foreign one. */
@@ -81,6 +83,7 @@ export function createMirror({ redis, logger, nowMs }: MirrorDeps): Mirror {
       const writing = write(userId, update);
       underWay.add(writing);
       void writing.finally(() => underWay.delete(writing));
+      runAfterResponse(writing);
     },
 
     async idle() {

@@ -1,5 +1,5 @@
 import type { Database, RedisStore } from '../core/ports.ts';
-import { expireDueCredits } from '../credits/ledger.ts';
+import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
 import type { ProcessDeps } from '../webhook/process.ts';
 import { sweepInbox } from '../webhook/sweep.ts';
@@ -13,6 +13,7 @@ export interface RegistryDeps {
 }
 
 const EXPIRY_PAGE = 200;
+const SEAL_PAGE = 500;
 
 /** Every job there is, with its pace. */
 export function jobRegistry({ db, redis, processing }: RegistryDeps): Job[] {
@@ -49,6 +50,22 @@ export function jobRegistry({ db, redis, processing }: RegistryDeps): Job[] {
           more = page.more;
         }
         return { users };
+      },
+    },
+    {
+      name: 'seal-ledger',
+      everySeconds: 60,
+      leaseSeconds: 120,
+      maxRunSeconds: 60,
+      async run(shouldStop) {
+        let entries = 0;
+        let more = true;
+        while (more && !shouldStop()) {
+          const page = await sealCreditEntries(db, SEAL_PAGE);
+          entries += page.entries;
+          more = page.more;
+        }
+        return { entries };
       },
     },
   ];

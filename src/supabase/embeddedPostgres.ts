@@ -28,6 +28,7 @@ import {
 import {
   connectionStringOf,
   findServer,
+  hasEnded,
   type RunningServer,
   signalServer,
   startServer,
@@ -40,6 +41,8 @@ import { tryStartLock, withStartLock } from './embedded/startLock.ts';
 /** How long a process that is exiting waits for the lock, in which it can only block. */
 const EXIT_LOCK_WAIT_MS = 500;
 const EXIT_LOCK_POLL_MS = 10;
+/** How long a server that does not answer is given to be found dead. */
+const ENDING_WAIT_MS = 3_000;
 
 export interface EmbeddedPostgresOptions {
   /** PURSER_DATA_DIR; the database lives in its folder `postgres/`. */
@@ -175,6 +178,8 @@ async function joinRunning(home: Home, hadUsers: boolean): Promise<Started | nul
         cause: error,
       });
     }
+    // One that was killed a moment ago still has a process for an instant, but no ears.
+    if (await hasEnded(server.pid, home, ENDING_WAIT_MS)) return null;
     if (hadUsers) {
       throw new PurserError('dependency_down', {
         detail:

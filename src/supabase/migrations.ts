@@ -14,10 +14,18 @@ export const STUBS_FILE = 'supabase_stubs.sql';
 export const AREA_FILES: readonly string[] = [
   STUBS_FILE,
   'credit_transactions_migration.sql',
+  'credit_seals_migration.sql',
   'checkout_migration.sql',
   'stripe_webhook_events_migration.sql',
   'operations_migration.sql',
 ];
+
+/** Applied only on demand: a row in public.users for each sign-up. */
+export const AUTH_TRIGGER_FILE = 'supabase_auth_trigger.sql';
+
+export function authTriggerFile(): MigrationFile {
+  return { name: AUTH_TRIGGER_FILE, sql: SQL_FILES[AUTH_TRIGGER_FILE] ?? '' };
+}
 
 /** The area files that this version of Purser carries, in order. */
 export function migrationFiles(): MigrationFile[] {

@@ -178,10 +178,13 @@ describe('web pages', () => {
     expect(response.body.mode).toBe('local');
   });
 
-  it('say how to build them while they are not built', async () => {
-    const { app } = testApp();
-    const response = await request(app).get('/').expect(200);
-    expect(response.text).toContain('npm run build');
-    await request(app).get('/pricing').set('accept', 'text/html').expect(404);
-  });
+  it.each([undefined, '/nowhere/at/all'])(
+    'say how to build them while %s has none',
+    async (staticDir) => {
+      const { app } = testApp(staticDir === undefined ? {} : { staticDir });
+      const response = await request(app).get('/').expect(200);
+      expect(response.text).toContain('npm run build');
+      await request(app).get('/pricing').set('accept', 'text/html').expect(404);
+    },
+  );
 });

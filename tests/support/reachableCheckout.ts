@@ -1,6 +1,6 @@
 /** This repository and Node where another account can run them, also from a private home. */
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, cpSync, mkdirSync, realpathSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { canReach, type ServerAccount } from '../../src/supabase/embedded/account.ts';
@@ -30,13 +30,19 @@ export function reachableCheckout(account: ServerAccount, folder: string): Check
     cpSync(path.join(ROOT, name), path.join(copy.root, name), { recursive: true });
   }
   copyFileSync(process.execPath, copy.node);
-  const target = path.join(copy.root, 'node_modules');
-  try {
-    execFileSync('cp', ['-al', modules, target], { stdio: 'ignore' });
-  } catch {
-    // Another file system: hard links cannot cross it.
-    execFileSync('cp', ['-a', modules, target], { stdio: 'ignore' });
-  }
   execFileSync('chmod', ['-R', 'go+rX', copy.root, copy.node]);
+  copyModules(modules, path.join(copy.root, 'node_modules'));
   return copy;
+}
+
+function copyModules(from: string, to: string): void {
+  const readableByAll = (statSync(path.join(from, 'tsx/package.json')).mode & 0o044) === 0o044;
+  try {
+    if (!readableByAll) throw new Error('Links share their rights with the files they link.');
+    execFileSync('cp', ['-al', from, to], { stdio: 'ignore' });
+  } catch {
+    // Another file system, or a strict umask at install time: copies it has to be.
+    execFileSync('cp', ['-a', from, to], { stdio: 'ignore' });
+    execFileSync('chmod', ['-R', 'go+rX', to]);
+  }
 }

@@ -27,7 +27,7 @@ function typeOf(schema: JsonSchema, document: OpenApiDocument): string {
   if (anyOf !== undefined) return anyOf.map((one) => typeOf(one, document)).join(' | ');
   if (type === 'array') return `${items ? typeOf(items, document) : 'any'}[]`;
   if (format === 'date-time') return 'time';
-  return type ?? 'any';
+  return Array.isArray(type) ? type.join(' | ') : (type ?? 'any');
 }
 
 /** The object whose members are worth listing under a field, if it has one. */
@@ -41,6 +41,9 @@ function membersOf(schema: JsonSchema, document: OpenApiDocument): JsonSchema | 
   }
   return null;
 }
+
+const isList = (schema: JsonSchema, document: OpenApiDocument) =>
+  resolve(schema, document).items !== undefined;
 
 function boundsOf({ minimum, maximum, default: standard }: JsonSchema): string {
   const parts = [];
@@ -63,24 +66,32 @@ function rows(schema: JsonSchema, document: OpenApiDocument, prefix = '', depth 
     return [
       html`<tr><td><code>${path}</code>${required ? '' : html` <span class="soft">optional</span>`}</td>
 <td class="soft">${typeOf(member, document)}</td><td>${prose(notes.join('. '))}</td></tr>`,
-      ...rows(member, document, `${path}.`, depth + 1),
+      ...rows(member, document, `${path}${isList(member, document) ? '[]' : ''}.`, depth + 1),
     ];
   });
 }
 
-function fieldTable(caption: string, schema: JsonSchema, document: OpenApiDocument): Html {
+function fieldTable(
+  caption: string,
+  summary: string,
+  schema: JsonSchema,
+  document: OpenApiDocument,
+): Html {
   const lines = rows(schema, document);
   if (lines.length === 0) return html``;
   return html`<h4>${caption}</h4>
-<div class="scroll" tabindex="0" role="region" aria-label="${caption}"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="${caption} of ${summary}"><table>
 <tr><th scope="col">Field</th><th scope="col">Type</th><th scope="col">Meaning</th></tr>
 ${lines}</table></div>`;
 }
 
-function parameterTable({ parameters }: OpenApiOperation, document: OpenApiDocument): Html {
+function parameterTable(
+  { parameters, summary }: OpenApiOperation,
+  document: OpenApiDocument,
+): Html {
   if (parameters.length === 0) return html``;
   return html`<h4>Parameters</h4>
-<div class="scroll" tabindex="0" role="region" aria-label="Parameters"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Parameters of ${summary}"><table>
 <tr><th scope="col">Name</th><th scope="col">Type</th><th scope="col">Meaning</th></tr>
 ${parameters.map(
   ({ name, in: place, required, description, schema }) => html`<tr>
@@ -140,8 +151,8 @@ function route(
 ${description ? html`<p>${prose(description)}</p>` : ''}
 ${operationId === 'receiveStripeWebhook' ? '' : example(method, path, operation)}
 ${parameterTable(operation, document)}
-${input ? fieldTable('Request', input, document) : ''}
-${output ? fieldTable(`Answer ${success?.[0]}`, output, document) : ''}
+${input ? fieldTable('Request', summary, input, document) : ''}
+${output ? fieldTable(`Answer ${success?.[0]}`, summary, output, document) : ''}
 <details><summary>Other answers</summary><div class="scroll"><table>
 ${others.map(
   ([status, answer]) =>

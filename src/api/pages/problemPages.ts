@@ -97,8 +97,8 @@ export function problemPage(code: ErrorCode): string {
     body: html`<main>
 <p><span class="badge">HTTP ${status}</span> <code>${code}</code></p>
 <h1>${title}</h1>
-<h4>What it means</h4><p>${prose(means)}</p>
-<h4>What to do</h4><p>${prose(todo)}</p>
+<h2>What it means</h2><p>${prose(means)}</p>
+<h2>What to do</h2><p>${prose(todo)}</p>
 <p class="soft"><a href="/problems">All problems</a> &middot; <a href="/api/docs">API reference</a></p>
 </main>`,
   });

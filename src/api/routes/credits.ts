@@ -19,6 +19,21 @@ function costOf({ catalogue }: AppDeps, body: HandlerInput<typeof checkCredits>[
 }
 
 export const creditRoutes = [
+  defineRoute(checkCredits, async (deps, { body }) => ({
+    body: await deps.credits.check({ userId: body.user_id, amount: costOf(deps, body) }),
+  })),
+
+  defineRoute(consumeCredits, async (deps, { body, headers }) => {
+    const { answer, replayed } = await deps.credits.consume({
+      userId: body.user_id,
+      amount: costOf(deps, body),
+      idempotencyKey: headers['idempotency-key'],
+      description: body.description,
+      metadata: body.metadata,
+    });
+    return { body: answer, headers: replayed ? { 'Idempotency-Replayed': 'true' } : {} };
+  }),
+
   defineRoute(getCredits, async ({ credits }, { caller }) => ({
     body: await credits.balance(caller.userId),
   })),
@@ -39,19 +54,4 @@ export const creditRoutes = [
   defineRoute(listUserTransactions, async ({ credits }, { params, query }) => ({
     body: await credits.transactions({ userId: params.userId, ...query }),
   })),
-
-  defineRoute(checkCredits, async (deps, { body }) => ({
-    body: await deps.credits.check({ userId: body.user_id, amount: costOf(deps, body) }),
-  })),
-
-  defineRoute(consumeCredits, async (deps, { body, headers }) => {
-    const { answer, replayed } = await deps.credits.consume({
-      userId: body.user_id,
-      amount: costOf(deps, body),
-      idempotencyKey: headers['idempotency-key'],
-      description: body.description,
-      metadata: body.metadata,
-    });
-    return { body: answer, headers: replayed ? { 'Idempotency-Replayed': 'true' } : {} };
-  }),
 ];

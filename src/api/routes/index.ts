@@ -5,10 +5,13 @@ import { healthRoutes } from './health.ts';
 import { operationRoutes } from './operations.ts';
 import { userRoutes } from './users.ts';
 
-/** The route table. A path with a fixed part comes before one with a parameter in its place. */
+/**
+ * The route table. A path with a fixed part comes before one with a parameter in its place, and
+ * what apps call most comes first: the router tries one route after the other.
+ */
 export const routes: readonly Route[] = [
-  ...checkoutRoutes,
   ...creditRoutes,
+  ...checkoutRoutes,
   ...userRoutes,
   ...operationRoutes,
   ...healthRoutes,

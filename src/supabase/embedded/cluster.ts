@@ -17,6 +17,9 @@ import { type Home, readOrCreatePassword, saveState } from './home.ts';
 
 /** How much of a program's own words an error carries. */
 export const OUTPUT_TAIL_CHARS = 2_000;
+/** Together 5 s, by Node's growing delay: an orphaned initdb ends well before. */
+const REMOVE_RETRIES = 20;
+const REMOVE_RETRY_MS = 25;
 
 /**
  * Ensures a complete cluster of the programs' major version in `home.clusterDir`. `initdb` works
@@ -152,11 +155,19 @@ function requireSameMajor(home: Home, binaries: Binaries): void {
   });
 }
 
+/**
+ * Removes what interrupted first starts left. An initdb whose parent was killed goes on for a
+ * moment, until it finds nobody reading its output, and writes into the folder meanwhile.
+ */
 function removeInterrupted(home: Home): void {
   for (const name of readdirSync(home.place)) {
-    if (/^init-[A-Za-z0-9]{6}$/.test(name)) {
-      rmSync(path.join(home.place, name), { recursive: true, force: true });
-    }
+    if (!/^init-[A-Za-z0-9]{6}$/.test(name)) continue;
+    rmSync(path.join(home.place, name), {
+      recursive: true,
+      force: true,
+      maxRetries: REMOVE_RETRIES,
+      retryDelay: REMOVE_RETRY_MS,
+    });
   }
 }
 

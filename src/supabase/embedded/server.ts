@@ -7,6 +7,7 @@ import {
   openSync,
   readFileSync,
   renameSync,
+  rmSync,
   writeFileSync,
 } from 'node:fs';
 import net from 'node:net';
@@ -17,7 +18,7 @@ import { PurserError } from '../../core/errors.ts';
 import { type Binaries, noBinaries } from './binaries.ts';
 import { OUTPUT_TAIL_CHARS, serverSpawnOptions } from './cluster.ts';
 import { type Home, readOrCreatePassword, saveState } from './home.ts';
-import { processIdentity, servesFolder } from './processes.ts';
+import { servesFolder } from './processes.ts';
 
 /** Recovery after a power cut replays the log and may take its time; it is alive meanwhile. */
 export const READY_WAIT_MS = 120_000;
@@ -34,16 +35,11 @@ export interface RunningServer {
   port: number;
 }
 
-/**
- * The live server of this cluster, if any. A `postmaster.pid` whose number now belongs to another
- * program is defused: the server itself would refuse to start while that program runs.
- */
+/** The live server of this cluster, if any. Reads only. */
 export function findServer(home: Home): (RunningServer & { ready: boolean }) | null {
   const file = readPostmasterFile(home);
   if (file === null) return null;
-  if (servesFolder(file.pid, home.clusterDir)) return file;
-  if (processIdentity(file.pid) !== null) defusePostmasterFile(home);
-  return null;
+  return servesFolder(file.pid, home.clusterDir) ? file : null;
 }
 
 /** Starts the server on a free loopback port and waits until it accepts connections. */
@@ -53,6 +49,7 @@ export async function startServer(
   settings: Readonly<Record<string, string>>,
   onChild: (child: ChildProcess) => void,
 ): Promise<RunningServer> {
+  defusePostmasterFile(home);
   let failure = '';
   for (let attempt = 1; attempt <= START_ATTEMPTS; attempt += 1) {
     const port = await choosePort(attempt === 1 ? home.state.port : undefined);
@@ -123,7 +120,8 @@ export function signalServer(pid: number, signal: 'SIGINT' | 'SIGQUIT'): void {
   }
 }
 
-async function hasEnded(pid: number, home: Home, waitMs: number): Promise<boolean> {
+/** Waits for the server's process to end; false when it still runs after `waitMs`. */
+export async function hasEnded(pid: number, home: Home, waitMs: number): Promise<boolean> {
   const deadline = Date.now() + waitMs;
   while (Date.now() < deadline) {
     if (!servesFolder(pid, home.clusterDir)) return true;
@@ -235,14 +233,19 @@ function readPostmasterFile(home: Home): (RunningServer & { ready: boolean }) | 
 }
 
 /**
- * Replaces the pid by one that cannot exist. The rest stays: by its shared memory line the server
- * still finds processes of a killed predecessor, a check that removing the file would switch off.
+ * Replaces the pid that a dead server left by one that cannot exist. The number may belong to a
+ * stranger by now, or still to the zombie of the server, and then Postgres would refuse to start.
+ * The rest of the file stays: by its shared memory line the server still finds processes of its
+ * predecessor, a check that removing the file would switch off.
  */
 function defusePostmasterFile(home: Home): void {
+  const left = readPostmasterFile(home);
+  if (left === null || servesFolder(left.pid, home.clusterDir)) return;
   const file = path.join(home.clusterDir, 'postmaster.pid');
   const lines = readFileSync(file, 'utf8').split('\n');
   const draft = `${file}.purser`;
-  writeFileSync(draft, [String(NO_PID), ...lines.slice(1)].join('\n'), { mode: 0o600 });
+  rmSync(draft, { force: true });
+  writeFileSync(draft, [String(NO_PID), ...lines.slice(1)].join('\n'), { flag: 'wx', mode: 0o600 });
   if (home.account) lchownSync(draft, home.account.uid, home.account.gid);
   renameSync(draft, file);
 }
