@@ -90,6 +90,11 @@ export const ZONES: readonly Zone[] = [
     ['core', 'config', 'compose', 'api', 'observability'],
     'The entry listens and stops on signals: let src/compose.ts build the rest.',
   ),
+  src(
+    'vercel',
+    ['core', 'config', 'catalogue', 'compose', 'stripe', 'supabase', 'redis', 'observability'],
+    'The function picks its own parts: let src/compose/assemble.ts put them together.',
+  ),
 
   {
     name: 'web',

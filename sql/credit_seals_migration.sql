@@ -16,7 +16,7 @@ $$;
 grant purser_ledger to current_user;
 call purser.make_room(array['credit_seals']);
 grant create on schema public to purser_ledger;
-set local role purser_ledger;
+set role purser_ledger;
 
 create table if not exists public.credit_seals (
   user_id text not null,
@@ -169,18 +169,7 @@ begin
 end
 $$;
 
-drop trigger if exists purser_foreign_write on public.credit_seals;
-create trigger purser_foreign_write before insert or update or delete on public.credit_seals
-  for each row when (current_user <> 'purser_ledger') execute function purser.refuse_change();
-drop trigger if exists purser_append_only on public.credit_seals;
-create trigger purser_append_only before update or delete on public.credit_seals
-  for each row execute function purser.refuse_change();
-drop trigger if exists purser_truncate on public.credit_seals;
-create trigger purser_truncate before truncate on public.credit_seals
-  for each statement execute function purser.refuse_change();
-alter table public.credit_seals enable always trigger purser_foreign_write;
-alter table public.credit_seals enable always trigger purser_append_only;
-alter table public.credit_seals enable always trigger purser_truncate;
+call purser.guard_table('credit_seals', true);
 
 call purser.restrict_functions();
 reset role;
@@ -188,9 +177,9 @@ reset role;
 alter table public.credit_seals enable row level security;
 drop policy if exists credit_seals_select_own on public.credit_seals;
 create policy credit_seals_select_own on public.credit_seals for select to authenticated
-  using (user_id = (select auth.jwt() ->> 'sub'));
+  using (user_id = ((select auth.jwt()) ->> 'sub'));
 
-set local role purser_ledger;
+set role purser_ledger;
 revoke all on public.credit_seals from public, anon, authenticated, service_role;
 grant select on public.credit_seals to authenticated, service_role;
 reset role;

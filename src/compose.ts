@@ -1,25 +1,16 @@
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type express from 'express';
-import { createApp } from './api/app.ts';
-import { createTokenVerifier } from './api/identity/tokens.ts';
-import { createLifecycle, type Lifecycle } from './api/lifecycle.ts';
+import type { Lifecycle } from './api/lifecycle.ts';
 import { loadCatalogue } from './catalogue/catalogue.ts';
-import { createCheckout } from './checkout/checkout.ts';
-import { createPrices } from './checkout/prices.ts';
+import { assemble } from './compose/assemble.ts';
 import { type OpenedDatabase, openDatabase } from './compose/openDatabase.ts';
+import { openRedis } from './compose/openRedis.ts';
 import { openStripe } from './compose/openStripe.ts';
-import { checkSchema } from './compose/schema.ts';
+import { startWhenReady } from './compose/startWhenReady.ts';
 import type { Settings } from './config.ts';
 import { type Clock, type Logger, systemClock } from './core/ports.ts';
-import { createCredits } from './credits/credits.ts';
-import { createMirror } from './credits/mirror.ts';
-import { createJobs, type JobRegistry } from './jobs/jobs.ts';
-import { jobRegistry } from './jobs/registry.ts';
-import { requestContext } from './observability/requestContext.ts';
-import { createMemoryRedis } from './redis/memoryRedis.ts';
-import type { ProcessDeps } from './webhook/process.ts';
-import { createWebhook } from './webhook/webhook.ts';
+import { every } from './jobs/every.ts';
 
 export interface ComposeOptions {
   settings: Settings;
@@ -41,89 +32,66 @@ export interface Purser {
   stop(): Promise<void>;
 }
 
-/** The composition root: the only place that picks implementations. */
+/** The composition root of a server: picks every part by the settings. */
 export async function compose(options: ComposeOptions): Promise<Purser> {
   const { settings, logger, clock = systemClock } = options;
   const catalogue = loadCatalogue(settings.catalogue ?? undefined);
-  const database = options.database ?? (await openDatabase(settings, logger));
-  const { db } = database;
-  const opened = await openStripe(settings, catalogue, logger).catch(async (error: unknown) => {
-    await database.stop();
-    throw error;
-  });
-  const { stripe, webhookSecrets } = opened;
+  const opened: { stop(): Promise<void> }[] = [];
+  async function open<T extends { stop(): Promise<void> }>(opening: Promise<T>): Promise<T> {
+    try {
+      const part = await opening;
+      opened.unshift(part);
+      return part;
+    } catch (error) {
+      for (const part of opened) await part.stop();
+      throw error;
+    }
+  }
+  const database = await open(
+    options.database ? Promise.resolve(options.database) : openDatabase(settings, logger),
+  );
+  const stripe = await open(openStripe(settings, catalogue, logger));
+  const nowMs = () => clock.now().getTime();
+  const redis = await open(openRedis(settings, { logger, nowMs }));
 
   let origin = settings.http.publicUrl ?? `http://${settings.http.host}:${settings.http.port}`;
-  const publicUrl = () => origin;
-  const nowMs = () => clock.now().getTime();
-  const redis = createMemoryRedis({ nowMs });
-  const mirror = createMirror({ redis, logger, nowMs });
-  const credits = createCredits({ db, mirror, buyUrl: () => `${publicUrl()}/pricing` });
-  const prices = createPrices({ stripe, catalogue, mode: settings.mode, clock, logger });
-  const shared = { db, redis, mirror, stripe, catalogue, clock, logger };
-  const processing: ProcessDeps = {
-    ...shared,
-    livemode: settings.mode === 'live',
-    random: Math.random,
-  };
-  const webhook = createWebhook({
-    ...processing,
-    secrets: webhookSecrets,
-    toleranceSeconds: settings.stripe.webhookToleranceSeconds,
-  });
-  const checkout = createCheckout({
-    ...shared,
-    credits,
-    prices,
-    publicUrl,
-    returnOrigins: [...settings.http.returnOrigins],
-  });
-  const jobs: JobRegistry = createJobs(
-    { db, clock, logger },
-    jobRegistry({ processing, db, redis, startedAt: clock.now() }),
-  );
-  const lifecycle = createLifecycle();
-  const app = createApp({
+  const { app, lifecycle, jobs, health, prices, idle } = assemble({
     settings,
     logger,
     clock,
-    requestContext,
-    publicUrl,
-    formOrigins: opened.formOrigins,
-    health: {
-      database: () => db.ping(),
-      schema: () => checkSchema(db),
-      redis: () => redis.ping(),
-    },
-    credits,
-    checkout,
-    webhook,
-    jobs,
     catalogue,
-    tokens: createTokenVerifier({ settings, clock }),
-    lifecycle,
+    database,
+    redis,
+    stripe,
+    publicUrl: () => origin,
+    // The process lives on; the drain waits for what is under way.
+    runAfterResponse: () => {},
+    sweepAfterWebhooks: false,
     staticDir: path.join(path.dirname(fileURLToPath(import.meta.url)), WEB_DIR),
   });
+  let waiting: { stop(): void } | null = null;
 
   return {
     app,
     lifecycle,
     parts: [
       ['database', database.description],
-      ['redis', 'in this process'],
-      ['stripe', opened.description],
+      ['redis', redis.description],
+      ['stripe', stripe.description],
     ],
     async start(listeningAt) {
       origin = settings.http.publicUrl ?? listeningAt;
-      await opened.announce(listeningAt);
-      jobs.start();
+      await stripe.announce(listeningAt);
+      waiting = await startWhenReady(
+        { settings, health, stripe: () => prices.pricing(), logger },
+        () => jobs.start(every),
+      );
     },
     async stop() {
+      waiting?.stop();
       await jobs.stop();
-      await webhook.idle();
-      await mirror.idle();
-      await opened.stop();
-      await database.stop();
+      await idle();
+      for (const part of opened) await part.stop();
     },
   };
 }

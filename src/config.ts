@@ -168,10 +168,15 @@ function toSettings(values: Values, production: boolean): Settings {
 
 /** Pure: checks an environment. Errors: `SettingsError` with all problems at once. */
 export function parseSettings(env: Environment): { settings: Settings; warnings: string[] } {
-  const { values, problems, warnings } = readVariables(env);
+  const { values, aliases, problems, warnings } = readVariables(env);
   const production = values.NODE_ENV === 'production';
   const wrong = new Set(problems.map((problem) => problem.variable));
-  const between = findProblems(values, production, wrong);
+  for (const [name, alias] of aliases) if (wrong.has(alias)) wrong.add(name);
+  // Told under the name that its owner wrote.
+  const between = findProblems(values, production, wrong).map((problem) => ({
+    ...problem,
+    variable: aliases.get(problem.variable) ?? problem.variable,
+  }));
   if (problems.length + between.length > 0) throw new SettingsError([...problems, ...between]);
   return {
     settings: deepFreeze(toSettings(values, production)),

@@ -4,6 +4,7 @@ import type { Database, Logger } from '../core/ports.ts';
 import { startEmbeddedPostgres } from '../supabase/embeddedPostgres.ts';
 import { migrate } from '../supabase/migrate.ts';
 import { createPgDatabase } from '../supabase/pgDatabase.ts';
+import { createSupabaseDatabase } from '../supabase/supabaseDatabase.ts';
 
 export interface OpenedDatabase {
   db: Database;
@@ -22,6 +23,15 @@ export async function openDatabase(settings: Settings, logger: Logger): Promise<
     return {
       db,
       description: `Postgres at ${new URL(settings.databaseUrl).host} (DATABASE_URL)`,
+      stop: () => db.close(),
+    };
+  }
+  if (settings.supabase !== null) {
+    const { url, secretKey } = settings.supabase;
+    const db = createSupabaseDatabase({ url, secretKey: secretKey ?? '', logger });
+    return {
+      db,
+      description: `Supabase at ${new URL(url).host}, over its Data API (SUPABASE_URL)`,
       stop: () => db.close(),
     };
   }

@@ -5,6 +5,7 @@ import type { Settings } from '../config.ts';
 import type { Logger } from '../core/ports.ts';
 import { createStripeClient } from '../stripe/stripeClient.ts';
 import { keepEndpoint } from './keepEndpoint.ts';
+import { openStripeAccount } from './openStripeAccount.ts';
 import { sandboxCatalogue } from './sandboxCatalogue.ts';
 
 export interface OpenedStripe {
@@ -25,17 +26,7 @@ export async function openStripe(
   catalogue: Catalogue,
   logger: Logger,
 ): Promise<OpenedStripe> {
-  const { secretKey, apiBase, webhookSecrets } = settings.stripe;
-  if (settings.parts.stripe === 'stripe' && secretKey !== null) {
-    return {
-      stripe: createStripeClient({ secretKey, apiBase: apiBase ?? undefined }),
-      webhookSecrets: [...webhookSecrets],
-      description: `Stripe, ${settings.mode} mode${apiBase === null ? '' : ` at ${apiBase}`}`,
-      formOrigins: [],
-      announce: async () => {},
-      stop: async () => {},
-    };
-  }
+  if (settings.parts.stripe === 'stripe') return openStripeAccount(settings);
   return openSandbox(settings, catalogue, logger);
 }
 

@@ -9,6 +9,6 @@ export async function checkSchema(db: Database): Promise<void> {
   const { version } = await db.rpc<{ version: number }>('purser_schema_version');
   if (version >= SCHEMA_VERSION) return;
   throw new PurserError('dependency_down', {
-    detail: `The database has schema version ${version}, this version of Purser needs ${SCHEMA_VERSION}. Run \`npm run migrate\`, or paste the files of sql/ into the Supabase SQL editor.`,
+    detail: `The database has schema version ${version}, this version of Purser needs ${SCHEMA_VERSION}. Apply the migration with \`npm run migrate\`, or paste the files of sql/ into the Supabase SQL editor, or copy them to supabase/migrations.`,
   });
 }

@@ -1,3 +1,4 @@
+import { recogniseMistake } from './mistakes.ts';
 import type { SettingProblem } from './settingsError.ts';
 import { type Values, type Variable, variables } from './variables.ts';
 
@@ -5,6 +6,8 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface ReadVariables {
   values: Values;
+  /** The name each variable was found under, where that is an alias. */
+  aliases: ReadonlyMap<string, string>;
   problems: SettingProblem[];
   warnings: string[];
 }
@@ -45,9 +48,16 @@ export function readVariables(env: Environment): ReadVariables {
   const values: Record<string, unknown> = {};
   const problems: SettingProblem[] = [];
   const warnings: string[] = [];
+  const aliases = new Map<string, string>();
   for (const [name, variable] of Object.entries<Variable>(variables)) {
     const found = find(env, [name, ...variable.aliases], variable.secret, warnings);
     if (found === null) continue;
+    if (found.name !== name) aliases.set(name, found.name);
+    const mistake = recogniseMistake({ canonical: name, ...found, copied: isCopied(variable) });
+    if (mistake !== null) {
+      problems.push({ variable: found.name, fix: variable.fix, ...mistake });
+      continue;
+    }
     const parsed = variable.schema.safeParse(found.value);
     if (parsed.success) {
       values[name] = parsed.data;
@@ -62,5 +72,10 @@ export function readVariables(env: Environment): ReadVariables {
       fix: variable.fix,
     });
   }
-  return { values, problems, warnings };
+  return { values, aliases, problems, warnings };
+}
+
+/** Addresses of another service's project are shown, and copied all the same. */
+function isCopied({ secret, project }: Variable): boolean {
+  return secret || project;
 }

@@ -1,3 +1,8 @@
+import {
+  findSupabaseKeyFault,
+  findSupabaseUrlFault,
+  isSupabaseSecretKey,
+} from '../core/supabaseSettings.ts';
 import type { SettingProblem } from './settingsError.ts';
 import type { Values } from './variables.ts';
 
@@ -17,27 +22,6 @@ export function chooseParts(values: Values): Parts {
     redis: values.REDIS_URL ? 'tcp' : values.UPSTASH_REDIS_REST_URL ? 'upstash' : 'memory',
     stripe: values.STRIPE_SECRET_KEY && !values.PURSER_STRIPE ? 'stripe' : 'sandbox',
   };
-}
-
-/** Parts the settings can name whose adapters this build does not have yet. */
-function findUnsupportedParts(parts: Parts): SettingProblem[] {
-  const problems: SettingProblem[] = [];
-  if (parts.database === 'supabase') {
-    problems.push({
-      variable: 'SUPABASE_URL',
-      problem:
-        'alone asks for Supabase over its Data API, but this build supports DATABASE_URL only',
-      fix: 'Set DATABASE_URL to the connection string of the same project (Supabase: Connect, Session pooler).',
-    });
-  }
-  if (parts.redis !== 'memory') {
-    problems.push({
-      variable: parts.redis === 'tcp' ? 'REDIS_URL' : 'UPSTASH_REDIS_REST_URL',
-      problem: 'asks for a Redis server, but this build supports the in-process mirror only',
-      fix: 'Remove it; the mirror then lives in the process and is rebuilt from the ledger at start.',
-    });
-  }
-  return problems;
 }
 
 function findStripeProblems(values: Values, production: boolean): SettingProblem[] {
@@ -66,6 +50,33 @@ function findStripeProblems(values: Values, production: boolean): SettingProblem
       fix: 'Set STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET, and remove PURSER_STRIPE.',
     });
   }
+  return problems;
+}
+
+function findSupabaseProblems(values: Values, wrong: ReadonlySet<string>): SettingProblem[] {
+  const { SUPABASE_URL: url, SUPABASE_SECRET_KEY: key, SUPABASE_PUBLISHABLE_KEY: shown } = values;
+  const problems: SettingProblem[] = [];
+  if (shown !== undefined && isSupabaseSecretKey(shown)) {
+    problems.push({
+      variable: 'SUPABASE_PUBLISHABLE_KEY',
+      problem: 'holds a secret key, which opens the whole database',
+      fix: 'Set the publishable (or anon) key here; revoke the secret one if pages were served with it.',
+    });
+  }
+  if (url === undefined) return problems;
+  const urlFault = findSupabaseUrlFault(url);
+  if (urlFault !== null) problems.push({ variable: 'SUPABASE_URL', ...urlFault });
+  if (chooseParts(values).database !== 'supabase' || wrong.has('SUPABASE_SERVICE_ROLE_KEY')) {
+    return problems;
+  }
+  const keyFault =
+    key === undefined
+      ? {
+          problem: 'is missing while SUPABASE_URL is set without DATABASE_URL',
+          fix: 'Copy a secret key (sb_secret_...) from Supabase: Project settings, API keys; or set DATABASE_URL.',
+        }
+      : findSupabaseKeyFault(key, url, Date.now() / 1000);
+  if (keyFault !== null) problems.push({ variable: 'SUPABASE_SECRET_KEY', ...keyFault });
   return problems;
 }
 
@@ -155,8 +166,8 @@ function findProductionProblems(values: Values, wrong: ReadonlySet<string>): Set
   }
   const parts = chooseParts(values);
   const embedded = [
-    ...(parts.database === 'embedded' && !wrong.has('DATABASE_URL')
-      ? ['the embedded database (set DATABASE_URL)']
+    ...(parts.database === 'embedded' && !wrong.has('DATABASE_URL') && !wrong.has('SUPABASE_URL')
+      ? ['the embedded database (set DATABASE_URL, or SUPABASE_URL and its secret key)']
       : []),
     ...(parts.redis === 'memory' && !wrong.has('REDIS_URL')
       ? ['the in-process mirror (set a Redis server)']
@@ -184,11 +195,18 @@ export function findProblems(
 ): SettingProblem[] {
   const problems = [
     ...findStripeProblems(values, production),
+    ...findSupabaseProblems(values, wrong),
     ...findIdentityProblems(values),
     ...findSharedKeys(values),
     ...(production ? findProductionProblems(values, wrong) : []),
-    ...findUnsupportedParts(chooseParts(values)),
   ];
+  if (values.REDIS_URL && !/^\/?\d*$/.test(new URL(values.REDIS_URL).pathname)) {
+    problems.push({
+      variable: 'REDIS_URL',
+      problem: 'names a database that is not a number',
+      fix: 'End it with the number of the database, as in redis://host:6379/0, or with nothing.',
+    });
+  }
   if (values.UPSTASH_REDIS_REST_URL && !values.UPSTASH_REDIS_REST_TOKEN) {
     problems.push({
       variable: 'UPSTASH_REDIS_REST_TOKEN',

@@ -8,15 +8,18 @@ export interface Variable<T = unknown> {
   schema: z.ZodType<T, string>;
   fix: string;
   secret: boolean;
+  /** The address of a project at another service: its examples are known. */
+  project: boolean;
   aliases: readonly string[];
 }
 
 function variable<T>(
   schema: z.ZodType<T, string>,
   fix: string,
-  options: { secret?: boolean; aliases?: readonly string[] } = {},
+  options: { secret?: boolean; project?: boolean; aliases?: readonly string[] } = {},
 ): Variable<T> {
-  return { schema, fix, secret: options.secret ?? false, aliases: options.aliases ?? [] };
+  const { secret = false, project = false, aliases = [] } = options;
+  return { schema, fix, secret, project, aliases };
 }
 
 const items = (value: string) =>
@@ -29,10 +32,11 @@ const VISIBLE_ASCII = /^[\x21-\x7e]+$/;
 
 const secretText = z
   .string()
-  .regex(VISIBLE_ASCII, 'contains white space or characters that are not plain ASCII')
-  .refine((value) => !/^(["']).*\1$/.test(value), 'is wrapped in quotes');
+  .regex(VISIBLE_ASCII, 'contains white space, a newline or characters that are not plain ASCII');
 
-const keyList = z.string().transform(items).pipe(z.array(secretText).min(1, 'holds no key'));
+const keyText = secretText.refine((value) => !/^["'`]|["'`]$/.test(value), 'holds a key in quotes');
+
+const keyList = z.string().transform(items).pipe(z.array(keyText).min(1, 'holds no key'));
 
 const flag = z
   .string()
@@ -107,10 +111,7 @@ const proxies = z.string().transform((value, context): number | string[] => {
   return list;
 });
 
-const database = url(['postgres:', 'postgresql:']).refine(
-  (value) => !/\[YOUR-PASSWORD\]/i.test(value),
-  'still holds the placeholder [YOUR-PASSWORD]',
-);
+const database = url(['postgres:', 'postgresql:']);
 
 const NEW_KEY = 'node -e "console.log(crypto.randomBytes(32).toString(\'base64url\'))"';
 const KEY_FIX = `Make one with ${NEW_KEY}; separate several by commas while rotating.`;
@@ -173,7 +174,7 @@ export const variables = {
     'Set it as postgresql://user:password@host:5432/database, with special characters of the password percent-encoded.',
     { secret: true },
   ),
-  SUPABASE_URL: variable(baseUrl, 'Set it as https://<project>.supabase.co.'),
+  SUPABASE_URL: variable(baseUrl, 'Set it as https://<project>.supabase.co.', { project: true }),
   SUPABASE_SECRET_KEY: variable(secretText, SUPABASE_KEYS, {
     secret: true,
     aliases: ['SUPABASE_SERVICE_ROLE_KEY'],
@@ -190,7 +191,7 @@ export const variables = {
   UPSTASH_REDIS_REST_URL: variable(
     baseUrl,
     'Copy the REST URL (https://...) of the Upstash database.',
-    { aliases: ['KV_REST_API_URL'] },
+    { project: true, aliases: ['KV_REST_API_URL'] },
   ),
   UPSTASH_REDIS_REST_TOKEN: variable(secretText, 'Copy the REST token of the Upstash database.', {
     secret: true,

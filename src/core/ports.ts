@@ -44,13 +44,44 @@ export interface MirrorRecord {
   valid_until: number | null;
 }
 
-/** Operations on Redis; each is one atomic command or script, one round trip. */
+/** What became of a copy: `stale` = a newer one of the same ledger is stored, and stays. */
+export type MirrorWrite =
+  | { outcome: 'applied' | 'equal' }
+  | { outcome: 'stale'; storedVersion: number };
+
+/** Which copy was seen, for operations that act only if it is still that one. */
+export interface SeenMirror {
+  ledger: string;
+  version: number;
+}
+
+/**
+ * Operations on Redis; each is atomic, one round trip, and may be repeated without harm. They
+ * reject with `dependency_down` when Redis does not answer, or answers with an error.
+ */
 export interface RedisStore {
   readonly kind: 'memory' | 'tcp' | 'upstash';
+  /** A copy that is damaged counts as absent: its reader asks the ledger, which mends it. */
   readMirror(userId: string): Promise<MirrorRecord | null>;
-  /** Compare-and-set: written when the stored ledger differs or its version is lower. */
-  writeMirror(userId: string, record: MirrorRecord): Promise<'applied' | 'stale'>;
+  /** Compare-and-set: written unless a newer copy of the same ledger is stored. */
+  writeMirror(userId: string, record: MirrorRecord): Promise<MirrorWrite>;
+  /** The same for many (at most 1000) in one round trip; answers in the order given. */
+  writeMirrors(copies: { userId: string; record: MirrorRecord }[]): Promise<MirrorWrite[]>;
   deleteMirror(userId: string): Promise<void>;
+  /** Deletes the copy if it is still the one seen; else `stale`. */
+  removeMirror(userId: string, seen: SeenMirror): Promise<'applied' | 'stale'>;
+  /**
+   * Walks all copies: begins with cursor null, goes on with the cursor answered, ends when that is
+   * null. A copy that is there all the while is met at least once. `seen` is null when the copy
+   * is damaged. Two round trips.
+   */
+  scanMirrors(
+    cursor: string | null,
+  ): Promise<{ copies: { userId: string; seen: SeenMirror | null }[]; cursor: string | null }>;
+  /** How far a job has come, as `moveCursor` wrote it. */
+  readCursor(job: string): Promise<string | null>;
+  /** Compare-and-set of a job's cursor: `stale` when it is not `seen` any more. */
+  moveCursor(job: string, seen: string | null, next: string): Promise<'applied' | 'stale'>;
   /** Sets a marker with a time to live unless present; false when it was present. */
   setMarker(key: string, ttlSeconds: number): Promise<boolean>;
   hasMarker(key: string): Promise<boolean>;
@@ -75,3 +106,9 @@ export interface Logger {
   info(message: string, fields?: LogFields): void;
   debug(message: string, fields?: LogFields): void;
 }
+
+/**
+ * Takes work that goes on after the answer. A server does nothing with it; a platform that freezes
+ * the process once it has answered must be told to wait for it. The work never rejects.
+ */
+export type RunAfterResponse = (work: Promise<unknown>) => void;

@@ -101,11 +101,19 @@ export async function ensureUser(
   return { user_id, email, stripe_customer_id, created };
 }
 
+export type UserMirrorRecord = MirrorRecord & { user_id: string };
+
 export interface MirrorChanges {
+  ledger: string;
+  /** Grows with every entry; lower than before = the database was restored. */
+  position: number;
+  /** Database time of the page. */
   as_of: string;
   complete: boolean;
   last_change: string | null;
-  records: (MirrorRecord & { user_id: string })[];
+  records: UserMirrorRecord[];
+  /** Users who changed and are gone. */
+  gone: string[];
 }
 
 export function listMirrorChanges(
@@ -114,6 +122,26 @@ export function listMirrorChanges(
   limit: number,
 ): Promise<MirrorChanges> {
   return db.rpc('list_mirror_changes', { p_since: since, p_limit: limit });
+}
+
+/** A page of all users in the order of their ids; `after` null begins. */
+export function listMirrorRecords(
+  db: Database,
+  after: string | null,
+  limit: number,
+): Promise<{ complete: boolean; last: string | null; records: UserMirrorRecord[] }> {
+  return db.rpc('list_mirror_records', { p_after: after, p_limit: limit });
+}
+
+/** Of these users (at most 1000) those that exist, in any order. */
+export async function getMirrorRecords(
+  db: Database,
+  userIds: string[],
+): Promise<UserMirrorRecord[]> {
+  const answer = await db.rpc<{ records: UserMirrorRecord[] }>('get_mirror_records', {
+    p_user_ids: userIds,
+  });
+  return answer.records;
 }
 
 export function expireDueCredits(

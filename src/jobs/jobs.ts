@@ -1,7 +1,13 @@
-import { Cron } from 'croner';
+import { randomUUID } from 'node:crypto';
 import { PurserError } from '../core/errors.ts';
 import type { Clock, Database, Logger } from '../core/ports.ts';
 import type { JobRun, Jobs } from './jobs.types.ts';
+
+/**
+ * Bound of one tick: with the last page of the last job it stays below the 60 s that platforms
+ * give a request.
+ */
+export const TICK_SECONDS_MAX = 40;
 
 /** One entry of the registry. */
 export interface Job {
@@ -24,7 +30,11 @@ export interface JobsDeps {
 }
 
 export type JobRegistry = Jobs & {
-  /** Runs each job that is due, once, one after the other: the tick of serverless set-ups. */
+  /**
+   * Runs each job that is due, once, one after the other: the tick of serverless set-ups. It ends
+   * within TICK_SECONDS_MAX; each job may use its share of what is left, so that a long inbox
+   * starves nobody. What is not done is the next tick's.
+   */
   tick(): Promise<JobRun[]>;
 };
 
@@ -35,10 +45,14 @@ export type JobRegistry = Jobs & {
 export function createJobs({ db, clock, logger }: JobsDeps, registry: Job[]): JobRegistry {
   const byName = new Map(registry.map((job) => [job.name, job]));
   const underWay = new Set<Promise<unknown>>();
-  let schedule: Cron[] = [];
+  let schedule: { stop(): void }[] = [];
   let stopping = false;
 
-  async function runUnderLease(job: Job, dueOnly: boolean): Promise<JobRun> {
+  async function runUnderLease(
+    job: Job,
+    dueOnly: boolean,
+    secondsMax = job.maxRunSeconds,
+  ): Promise<JobRun> {
     const startedAt = clock.now();
     const ended = (outcome: JobRun['outcome'], result: JobRun['result']): JobRun => ({
       job: job.name,
@@ -49,14 +63,15 @@ export function createJobs({ db, clock, logger }: JobsDeps, registry: Job[]): Jo
     });
     const claim = job.perProcess
       ? { outcome: 'claimed' as const, fence: 0 }
-      : await db.rpc<{ outcome: 'claimed' | 'busy' | 'not_due'; fence?: number }>(
-          'claim_job',
-          { p_name: job.name, p_lease_seconds: job.leaseSeconds, p_due_only: dueOnly },
-          { idempotent: false },
-        );
+      : await db.rpc<{ outcome: 'claimed' | 'busy' | 'not_due'; fence?: number }>('claim_job', {
+          p_name: job.name,
+          p_lease_seconds: job.leaseSeconds,
+          p_due_only: dueOnly,
+          p_holder: randomUUID(),
+        });
     if (claim.outcome !== 'claimed') return ended('busy', { reason: claim.outcome });
 
-    const deadline = startedAt.getTime() + job.maxRunSeconds * 1000;
+    const deadline = startedAt.getTime() + Math.min(job.maxRunSeconds, secondsMax) * 1000;
     let run: JobRun;
     try {
       run = ended('done', await job.run(() => stopping || clock.now().getTime() >= deadline));
@@ -107,24 +122,26 @@ export function createJobs({ db, clock, logger }: JobsDeps, registry: Job[]): Jo
     },
 
     async tick() {
+      const endsAt = clock.now().getTime() + TICK_SECONDS_MAX * 1000;
       const runs: JobRun[] = [];
-      for (const job of registry) runs.push(await track(runUnderLease(job, true)));
+      for (const [index, job] of registry.entries()) {
+        const secondsLeft = (endsAt - clock.now().getTime()) / 1000;
+        if (secondsLeft <= 0) break;
+        const share = secondsLeft / (registry.length - index);
+        runs.push(await track(runUnderLease(job, true, share)));
+      }
       return runs;
     },
 
-    start() {
+    start(every) {
       stopping = false;
-      schedule = registry.map(
-        (job) =>
-          new Cron('* * * * * *', { interval: job.everySeconds, protect: true, unref: true }, () =>
-            scheduled(job),
-          ),
-      );
+      schedule = registry.map((job) => every(job.everySeconds, () => scheduled(job)));
     },
 
     async stop() {
       stopping = true;
-      for (const cron of schedule) cron.stop();
+      for (const timer of schedule) timer.stop();
+      schedule = [];
       await Promise.allSettled(underWay);
     },
   };

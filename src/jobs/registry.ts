@@ -7,18 +7,19 @@ import type { Job } from './jobs.ts';
 
 export interface RegistryDeps {
   db: Database;
+  /** The store itself: jobs work in batches, which take longer than a request may wait. */
   redis: RedisStore;
   processing: ProcessDeps;
-  /** Where mirror-repair begins; what is older is mirrored when it is read. */
-  startedAt: Date;
 }
 
 const EXPIRY_PAGE = 200;
 const SEAL_PAGE = 500;
 
 /** Every job there is, with its pace. */
-export function jobRegistry({ db, redis, processing, startedAt }: RegistryDeps): Job[] {
-  const mirrorRepair = createMirrorRepair({ db, redis }, startedAt);
+export function jobRegistry({ db, redis, processing }: RegistryDeps): Job[] {
+  const { logger, clock } = processing;
+  const nowMs = () => clock.now().getTime();
+  const mirrorRepair = createMirrorRepair({ db, redis, logger, nowMs });
   return [
     {
       name: 'webhook-sweep',

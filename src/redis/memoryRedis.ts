@@ -1,4 +1,4 @@
-import type { MirrorRecord, RedisStore } from '../core/ports.ts';
+import type { MirrorRecord, MirrorWrite, RedisStore } from '../core/ports.ts';
 import { creditsKey } from './keys.ts';
 
 /** Beyond this the longest unused mirror goes; a miss only costs a look at the ledger. */
@@ -15,8 +15,9 @@ export interface MemoryRedisOptions {
  * thread, so each operation is atomic; each process has its own, so mirror-repair runs in each.
  */
 export function createMemoryRedis({ nowMs }: MemoryRedisOptions): RedisStore {
-  const mirrors = new Map<string, MirrorRecord>();
+  const mirrors = new Map<string, { userId: string; record: MirrorRecord }>();
   const markers = new Map<string, number>();
+  const cursors = new Map<string, string>();
 
   function keepNewest<T>(map: Map<string, T>, key: string, value: T, max: number): void {
     map.delete(key);
@@ -27,21 +28,55 @@ export function createMemoryRedis({ nowMs }: MemoryRedisOptions): RedisStore {
     }
   }
 
+  function write(userId: string, record: MirrorRecord): MirrorWrite {
+    const key = creditsKey(userId);
+    const stored = mirrors.get(key)?.record;
+    if (stored?.ledger === record.ledger) {
+      if (stored.version > record.version) {
+        return { outcome: 'stale', storedVersion: stored.version };
+      }
+      if (isSame(stored, record)) return { outcome: 'equal' };
+    }
+    keepNewest(mirrors, key, { userId, record: { ...record } }, MIRRORS_MAX);
+    return { outcome: 'applied' };
+  }
+
   return {
     kind: 'memory',
     async readMirror(userId) {
-      const record = mirrors.get(creditsKey(userId));
-      return record === undefined ? null : { ...record };
+      const stored = mirrors.get(creditsKey(userId));
+      return stored === undefined ? null : { ...stored.record };
     },
     async writeMirror(userId, record) {
-      const key = creditsKey(userId);
-      const stored = mirrors.get(key);
-      if (stored?.ledger === record.ledger && stored.version >= record.version) return 'stale';
-      keepNewest(mirrors, key, { ...record }, MIRRORS_MAX);
-      return 'applied';
+      return write(userId, record);
+    },
+    async writeMirrors(copies) {
+      return copies.map(({ userId, record }) => write(userId, record));
     },
     async deleteMirror(userId) {
       mirrors.delete(creditsKey(userId));
+    },
+    async removeMirror(userId, seen) {
+      const key = creditsKey(userId);
+      const stored = mirrors.get(key)?.record;
+      if (stored?.ledger !== seen.ledger || stored.version !== seen.version) return 'stale';
+      mirrors.delete(key);
+      return 'applied';
+    },
+    async scanMirrors() {
+      const copies = [...mirrors.values()].map(({ userId, record: { ledger, version } }) => ({
+        userId,
+        seen: { ledger, version },
+      }));
+      return { copies, cursor: null };
+    },
+    async readCursor(job) {
+      return cursors.get(job) ?? null;
+    },
+    async moveCursor(job, seen, next) {
+      if ((cursors.get(job) ?? null) !== seen) return 'stale';
+      cursors.set(job, next);
+      return 'applied';
     },
     async setMarker(key, ttlSeconds) {
       const until = markers.get(key);
@@ -59,4 +94,8 @@ export function createMemoryRedis({ nowMs }: MemoryRedisOptions): RedisStore {
     async ping() {},
     async close() {},
   };
+}
+
+function isSame(one: MirrorRecord, other: MirrorRecord): boolean {
+  return (Object.keys(one) as (keyof MirrorRecord)[]).every((field) => one[field] === other[field]);
 }

@@ -9,7 +9,7 @@ import { parseShape } from './params.ts';
 import { createMatcher } from './route.ts';
 import { apiRoutes, expandable } from './routes.ts';
 
-export interface ApiRequest {
+interface ApiRequest {
   readonly method: string;
   /** Without the query. */
   readonly path: string;
@@ -18,7 +18,7 @@ export interface ApiRequest {
   readonly body: string;
 }
 
-export interface ApiAnswer {
+interface ApiAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;

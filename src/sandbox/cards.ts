@@ -1,7 +1,7 @@
 import type { Refusal } from './resources/charges.ts';
 
 /** Stripe's published test cards, with the end each of them has. */
-export interface TestCard {
+interface TestCard {
   readonly brand: string;
   readonly funding: string;
   /** Null: the card pays. */

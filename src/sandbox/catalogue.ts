@@ -10,7 +10,7 @@ import {
 import { createProduct, updateProduct } from './resources/products.ts';
 import { prices, products } from './tables.ts';
 
-export interface SeedProduct {
+interface SeedProduct {
   readonly id: string;
   readonly name: string;
   readonly description?: string | null | undefined;
@@ -18,7 +18,7 @@ export interface SeedProduct {
   readonly active?: boolean | undefined;
 }
 
-export interface SeedPrice {
+interface SeedPrice {
   readonly id: string;
   readonly product: string;
   readonly currency: string;

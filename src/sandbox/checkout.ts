@@ -39,7 +39,7 @@ export interface Purchase {
   readonly quantities?: Readonly<Record<string, number>>;
 }
 
-export type PurchaseResult =
+type PurchaseResult =
   | { readonly outcome: 'complete'; readonly session: SessionView }
   | { readonly outcome: 'declined'; readonly session: SessionView; readonly refusal: Refusal };
 

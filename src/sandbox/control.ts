@@ -13,13 +13,13 @@ import {
   setFaults,
 } from './faults.ts';
 import { expireSession, findSession } from './resources/checkoutSessions.ts';
-import { createEndpoint } from './resources/webhookEndpoints.ts';
+import { createEndpoint, knownEvents } from './resources/webhookEndpoints.ts';
 import { deliveries, events, webhookEndpoints } from './tables.ts';
 
 /** Deliveries in one answer. */
-export const DELIVERY_PAGE_MAX = 1_000;
+const DELIVERY_PAGE_MAX = 1_000;
 /** Objects in one catalogue. */
-export const CATALOGUE_MAX = 1_000;
+const CATALOGUE_MAX = 1_000;
 
 export interface Instance {
   /** New for every start; tells two owners of one data directory apart. */
@@ -30,7 +30,7 @@ export interface Instance {
 
 const seedText = z.string().min(1).max(250);
 const seedMetadata = z.record(z.string().max(40), z.string().max(500));
-export const catalogueSchema = z.strictObject({
+const catalogueSchema = z.strictObject({
   products: z
     .array(
       z.strictObject({
@@ -251,7 +251,7 @@ function ensureEndpoint(
   given: z.output<typeof endpointSchema>,
   instance: Instance,
 ): { id: string; secret: string } {
-  const enabled = given.enabled_events ?? ['*'];
+  const enabled = knownEvents(given.enabled_events ?? ['*']);
   const present = [...ctx.store.walk(webhookEndpoints, 'oldest_first')].find(({ view }) =>
     given.name === undefined ? view.url === given.url : view.metadata.sandbox_name === given.name,
   );

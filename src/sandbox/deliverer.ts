@@ -9,15 +9,15 @@ export const RETRY_SCHEDULE_MS: readonly number[] = [
 ];
 export const ATTEMPT_TIMEOUT_MS = 10_000;
 /** Requests on their way at once, over all endpoints. */
-export const CONCURRENT_MAX = 32;
+const CONCURRENT_MAX = 32;
 /** A reorder fault stops waiting for company after this long. */
-export const REORDER_PATIENCE_MS = 250;
+const REORDER_PATIENCE_MS = 250;
 /** Of the endpoint's answer; only its status matters. */
 const ANSWER_BYTES_MAX = 64 * 1024;
 /** setTimeout's limit; a longer wait is slept in parts. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
-export interface Deliverer {
+interface Deliverer {
   /** Sends nothing more and waits for what is on its way; what got no answer stays pending. */
   stop(): Promise<void>;
 }
@@ -171,7 +171,7 @@ export function createDeliverer(deps: {
 }
 
 /** The header Stripe sends; `timestamp` in seconds, fresh for every attempt. */
-export function signature(body: string, secret: string, timestamp: number): string {
+function signature(body: string, secret: string, timestamp: number): string {
   const digest = createHmac('sha256', secret).update(`${timestamp}.${body}`).digest('hex');
   return `t=${timestamp},v1=${digest}`;
 }
@@ -186,8 +186,9 @@ async function drain(response: Response): Promise<void> {
   }
 }
 
+// By shape, not by class: an error of another realm (a test runner's) is no instance of our Error.
 function reason(error: unknown): string {
-  if (error instanceof Error && error.name === 'TimeoutError') return 'No answer in time.';
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return cause instanceof Error ? cause.message || cause.name : String(cause);
+  const { name, message, cause } = error as Partial<Error>;
+  if (name === 'TimeoutError') return 'No answer in time.';
+  return (cause as Partial<Error> | undefined)?.message ?? message ?? String(error);
 }

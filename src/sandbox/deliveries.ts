@@ -14,7 +14,7 @@ export type Attempt = {
   copy: number;
 };
 
-export type DeliveryStatus = 'pending' | 'succeeded' | 'failed' | 'dropped' | 'canceled';
+type DeliveryStatus = 'pending' | 'succeeded' | 'failed' | 'dropped' | 'canceled';
 
 export type DeliveryView = {
   id: string;
@@ -34,7 +34,7 @@ export type DeliveryView = {
 };
 
 /** Finished deliveries kept for the control API; the oldest go first. */
-export const DELIVERIES_MAX = 20_000;
+const DELIVERIES_MAX = 20_000;
 /** How many pending ones are passed over, at most, to find a finished one to forget. */
 const FORGET_LOOK_MAX = 100;
 

@@ -20,7 +20,7 @@ export interface Logger {
   error(message: string, details?: object): void;
 }
 
-export interface EngineOptions {
+interface EngineOptions {
   readonly journal?: Journal | undefined;
   readonly bytes: ByteSource;
   readonly now: () => number;
@@ -33,7 +33,7 @@ export interface EngineOptions {
   readonly logger: Logger;
 }
 
-export interface Engine {
+interface Engine {
   handle(request: Request): Answer;
   stop(): Promise<void>;
 }
@@ -52,7 +52,9 @@ export function createEngine(options: EngineOptions): Engine {
     newId: (prefix, length = 24) => prefix + randomText(options.bytes, length),
   };
   const onDefect = (error: unknown) =>
-    logger.error('sandbox defect', { error: error instanceof Error ? error.stack : String(error) });
+    logger.error('sandbox defect', {
+      error: (error as Partial<Error> | null)?.stack ?? String(error),
+    });
   const api = createApi({ ctx, secretKey: options.secretKey, onDefect });
   const taskRunner = createTaskRunner({ ctx, handlers: checkoutTasks, onError: onDefect });
   const deliverer = createDeliverer({

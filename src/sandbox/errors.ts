@@ -2,14 +2,14 @@
  * Errors in the shape Stripe's API answers them: `{"error": {"type", "code", "param", "message"}}`.
  * The official SDK picks its error class by HTTP status and `type`, so both are part of the contract.
  */
-export type ErrorType =
+type ErrorType =
   | 'invalid_request_error'
   | 'idempotency_error'
   | 'card_error'
   | 'api_error'
   | 'authentication_error';
 
-export interface ErrorBody {
+interface ErrorBody {
   readonly type: ErrorType;
   readonly message: string;
   readonly code?: string;

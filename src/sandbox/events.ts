@@ -21,7 +21,7 @@ export type EventHidden = { waiting: string[] };
 /** Stripe lets events be read for 30 days. Seconds. */
 export const EVENT_WINDOW_SECONDS = 30 * 24 * 3_600;
 /** Kept in memory and journal; older ones go first even inside the window. */
-export const EVENTS_MAX = 100_000;
+const EVENTS_MAX = 100_000;
 
 /**
  * The only place where events are made. The payload is a snapshot of `object` as it is now, and one

@@ -11,7 +11,7 @@ export type Expandable = Record<string, (ctx: Context, view: JsonObject) => unkn
 export type ExpandRegistry = Readonly<Record<string, Expandable>>;
 
 /** Stripe's limit of levels in one path. */
-export const EXPAND_DEPTH_MAX = 4;
+const EXPAND_DEPTH_MAX = 4;
 
 /** Returns a copy with the paths expanded. @throws ApiError 400 for what cannot be expanded. */
 export function expandAll(

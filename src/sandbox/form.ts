@@ -10,11 +10,11 @@ export interface FormObject {
 }
 
 /** Pairs in one request; the SDK sends about ten per line item. */
-export const FORM_PAIRS_MAX = 5_000;
-export const FORM_DEPTH_MAX = 12;
+const FORM_PAIRS_MAX = 5_000;
+const FORM_DEPTH_MAX = 12;
 
 // Null prototype: `metadata[__proto__]` must be data, never a prototype.
-export function emptyForm(): FormObject {
+function emptyForm(): FormObject {
   return Object.create(null) as FormObject;
 }
 

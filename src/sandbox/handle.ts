@@ -1,7 +1,10 @@
 import type { Catalogue } from './catalogue.ts';
 import type { DeliveryView } from './deliveries.ts';
 import type { Faults } from './faults.ts';
+import { askLocal } from './localJson.ts';
 import type { Secrets } from './secrets.ts';
+
+const CALL_TIMEOUT_MS = 10_000;
 
 /** How a session is paid without a browser. */
 export interface PayOptions {
@@ -60,16 +63,10 @@ type Calls = Omit<Sandbox, 'origin' | 'host' | 'port' | 'joined' | 'stop' | keyo
 /** Everything goes through the control API, so it is the same for an owner and for who joined. */
 export function createCalls(origin: () => string): Calls {
   async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const response = await fetch(`${origin()}/_sandbox/${path}`, {
-      method,
-      headers: { 'content-type': 'application/json' },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    });
-    const answer = (await response.json()) as T & { error?: { message: string } };
-    if (!response.ok) {
-      throw new Error(`Stripe sandbox: ${answer.error?.message ?? `HTTP ${response.status}`}`);
-    }
-    return answer;
+    const answer = await askLocal(method, `${origin()}/_sandbox/${path}`, body, CALL_TIMEOUT_MS);
+    if (answer.status === 200) return answer.body as T;
+    const { error } = (answer.body ?? {}) as { error?: { message: string } };
+    throw new Error(`Stripe sandbox: ${error?.message ?? `HTTP ${answer.status}`}`);
   }
   const session = (id: string) => `checkout/sessions/${encodeURIComponent(id)}`;
   return {

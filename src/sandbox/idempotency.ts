@@ -17,10 +17,10 @@ export type SavedAnswer = {
 };
 
 /** Stripe may forget a key after 24 hours; so does the sandbox. */
-export const KEY_LIFETIME_MS = 24 * 3_600_000;
+const KEY_LIFETIME_MS = 24 * 3_600_000;
 /** The oldest key goes first when there are more, even inside its lifetime. */
-export const KEYS_MAX = 20_000;
-export const KEY_LENGTH_MAX = 255;
+const KEYS_MAX = 20_000;
+const KEY_LENGTH_MAX = 255;
 
 /** What makes two requests the same one. */
 export interface Attempt {

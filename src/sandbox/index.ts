@@ -1,5 +1,5 @@
 /** A stand-in for Stripe on this machine. See README.md beside this file. */
-export type { Catalogue, SeedPrice, SeedProduct } from './catalogue.ts';
+export type { Catalogue } from './catalogue.ts';
 export { API_VERSION } from './context.ts';
 export type { DeliveryView } from './deliveries.ts';
 export type { Logger } from './engine.ts';

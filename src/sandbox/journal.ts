@@ -25,7 +25,7 @@ export type Change =
 const FILE = 'journal.jsonl';
 
 /** Rewritten while running once it has grown by this much since the last rewrite. Bytes. */
-export const JOURNAL_GROWTH_MAX = 64 * 1024 * 1024;
+const JOURNAL_GROWTH_MAX = 64 * 1024 * 1024;
 
 /**
  * One line per committed request, so a kill between two writes cannot leave half of a payment.

@@ -5,13 +5,13 @@ import type { View } from './json.ts';
 import { PAGE_DEFAULT, type Range } from './params.ts';
 import type { Collection } from './store.ts';
 
-export interface Paging {
+interface Paging {
   readonly limit?: number | undefined;
   readonly starting_after?: string | undefined;
   readonly ending_before?: string | undefined;
 }
 
-export interface ListView<V = View> {
+interface ListView<V = View> {
   readonly object: 'list';
   readonly data: V[];
   readonly has_more: boolean;

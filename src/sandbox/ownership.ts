@@ -9,6 +9,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { askLocal } from './localJson.ts';
 
 /**
  * Which process serves a data directory. Each owner takes the next epoch by creating
@@ -72,7 +73,7 @@ export function publish(dataDir: string, owner: Owner): void {
   renameSync(draft, fileOf(dataDir, owner.epoch));
 }
 
-export type OwnerState = 'serving' | 'starting' | 'silent' | 'gone';
+type OwnerState = 'serving' | 'starting' | 'silent' | 'gone';
 
 /** `silent`: the process lives and does not answer; taking its place could make two owners. */
 export async function stateOf(owner: Owner): Promise<OwnerState> {
@@ -84,16 +85,19 @@ export async function stateOf(owner: Owner): Promise<OwnerState> {
   return health === owner.instance ? 'serving' : 'gone';
 }
 
-/** The instance that answers at this origin, `refused`, or `silent`. */
+/**
+ * The instance that answers at this origin; `refused` when nobody or another program does; `silent`
+ * when there was a connection and no answer, which proves nothing about who is there.
+ */
 export async function askHealth(origin: string): Promise<string> {
   try {
-    const response = await fetch(`${origin}/_sandbox/health`, {
-      signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS),
-    });
-    const body = (await response.json()) as { instance?: unknown };
-    return String(body.instance);
+    const url = `${origin}/_sandbox/health`;
+    const { body } = await askLocal('GET', url, undefined, HEALTH_TIMEOUT_MS);
+    const instance = (body as { instance?: unknown } | undefined)?.instance;
+    return typeof instance === 'string' ? instance : 'refused';
   } catch (error) {
-    return error instanceof Error && error.name === 'TimeoutError' ? 'silent' : 'refused';
+    const { name, code } = error as NodeJS.ErrnoException;
+    return name === 'TimeoutError' || code === 'ECONNRESET' ? 'silent' : 'refused';
   }
 }
 

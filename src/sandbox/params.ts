@@ -52,7 +52,7 @@ function refuseEmpty(text: string, path: string): void {
   );
 }
 
-export const TEXT_MAX = 5_000;
+const TEXT_MAX = 5_000;
 
 export function text(max = TEXT_MAX): Optional<string> {
   return value((raw, path) => {
@@ -205,9 +205,9 @@ export function map<T>(item: Param<T>): Optional<Record<string, T>> {
   };
 }
 
-export const METADATA_KEYS_MAX = 50;
-export const METADATA_KEY_LENGTH_MAX = 40;
-export const METADATA_VALUE_LENGTH_MAX = 500;
+const METADATA_KEYS_MAX = 50;
+const METADATA_KEY_LENGTH_MAX = 40;
+const METADATA_VALUE_LENGTH_MAX = 500;
 
 /** Changes to metadata: `''` removes a key. `null` (sent as an empty string) removes all. */
 export type MetadataChange = Record<string, string> | null;
@@ -316,8 +316,8 @@ export function parseShape<S extends Shape>(shape: S, raw: FormObject, path = ''
 }
 
 export const PAGE_DEFAULT = 10;
-export const PAGE_MAX = 100;
-export const EXPAND_MAX = 20;
+const PAGE_MAX = 100;
+const EXPAND_MAX = 20;
 
 export const expand = list(text(200), EXPAND_MAX);
 export const paging = {

@@ -1,10 +1,10 @@
 import type { Context } from './context.ts';
 import { type Parsed, required, type Shape, text } from './params.ts';
 
-export type Method = 'GET' | 'POST' | 'DELETE';
+type Method = 'GET' | 'POST' | 'DELETE';
 
 /** Ids taken from the path, by the names in the pattern. */
-export type PathIds = Readonly<Record<string, string>>;
+type PathIds = Readonly<Record<string, string>>;
 
 export interface Route {
   readonly method: Method;
@@ -30,7 +30,7 @@ export function idOf(ids: PathIds, name = 'id'): string {
   return required(text()).parse(ids[name] ?? '', name);
 }
 
-export interface Match {
+interface Match {
   readonly route: Route;
   readonly ids: PathIds;
 }

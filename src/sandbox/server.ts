@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { ApiError, badRequest } from './errors.ts';
 
 /** Of one request. */
-export const BODY_BYTES_MAX = 1024 * 1024;
+const BODY_BYTES_MAX = 1024 * 1024;
 const LOOPBACK_HOSTS = new Set(['127.0.0.1', 'localhost', '::1']);
 
 export interface Request {
@@ -87,20 +87,30 @@ async function serve(
   }
 }
 
-async function readBody(incoming: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of incoming as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > BODY_BYTES_MAX) {
-      throw new ApiError(413, {
-        type: 'invalid_request_error',
-        message: `The request body is larger than ${BODY_BYTES_MAX} bytes.`,
-      });
-    }
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
+/** Stops listening at the limit but keeps the connection, so that the refusal can be sent. */
+function readBody(incoming: IncomingMessage): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    incoming.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes <= BODY_BYTES_MAX) {
+        chunks.push(chunk);
+        return;
+      }
+      incoming.removeAllListeners('data');
+      incoming.resume();
+      reject(
+        new ApiError(413, {
+          type: 'invalid_request_error',
+          message: `The request body is larger than ${BODY_BYTES_MAX} bytes.`,
+        }),
+      );
+    });
+    incoming.on('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
+    incoming.on('error', reject);
+    incoming.on('close', () => reject(new Error('The request was not sent to its end.')));
+  });
 }
 
 function splitOnce(text: string, separator: string): [string, string] {

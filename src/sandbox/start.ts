@@ -31,8 +31,8 @@ export interface SandboxOptions {
 
 export const DEFAULT_HOST = '127.0.0.1';
 const DELAY_SETTLE_MS = 5_000;
-/** Looks at a data directory whose owner is starting, stopping or silent, before giving up. */
-const CLAIM_LOOKS_MAX = 100;
+/** A data directory whose owner is starting or silent is watched this long before giving up. */
+const CLAIM_PATIENCE_MS = 15_000;
 const CLAIM_LOOK_MS = 100;
 
 const silent: Logger = { info() {}, warn() {}, error() {} };
@@ -66,7 +66,7 @@ export interface Running {
 }
 
 /** The place to serve from: a claimed epoch, or null when nothing is kept on disk. */
-export type Claimed = { readonly owner: Owner; readonly lastPort: number } | null;
+type Claimed = { readonly owner: Owner; readonly lastPort: number } | null;
 
 /** Claims the data directory, or finds the live process that has it. */
 export async function claimOrFind(
@@ -80,7 +80,8 @@ export async function claimOrFind(
   }
   const { dataDir } = options;
   if (dataDir === undefined) return { claimed: null };
-  for (let look = 0; look < CLAIM_LOOKS_MAX; look += 1) {
+  const giveUpAt = Date.now() + CLAIM_PATIENCE_MS;
+  while (Date.now() < giveUpAt) {
     const last = readOwner(dataDir);
     const state = last ? await stateOf(last) : 'gone';
     if (last && state === 'serving') return { other: last };
@@ -124,6 +125,7 @@ export async function run(
     if (dataDir !== undefined) publish(dataDir, next);
   };
   let place = bound;
+  let stopping: Promise<void> | undefined;
   try {
     place ??= await bind(host, options.port ?? 0, claimed?.lastPort ?? 0);
     const { listener, attach } = place;
@@ -136,10 +138,13 @@ export async function run(
       host,
       port: listener.port,
       secrets,
-      async stop() {
-        await listener.close();
-        await engine.stop();
-        if (owner) tell({ ...owner, released: true });
+      stop() {
+        stopping ??= (async () => {
+          await listener.close();
+          await engine.stop();
+          if (owner) tell({ ...owner, released: true });
+        })();
+        return stopping;
       },
     };
   } catch (error) {
@@ -177,7 +182,7 @@ function open(options: SandboxOptions, claimed: Claimed, origin: string) {
 }
 
 /** A bound port. Requests that come before `attach` are answered 503 and may be sent again. */
-export interface Place {
+interface Place {
   readonly listener: Listener;
   attach(handler: Handler): void;
 }

@@ -9,7 +9,7 @@ export type Task = {
   /** Milliseconds, in the clock of `Context.now`. */
   due_at: number;
 };
-export type TaskKind = 'expire_session' | 'settle_session';
+type TaskKind = 'expire_session' | 'settle_session';
 export type TaskHidden = { subject: string };
 
 /** One task per kind and subject: scheduling it again moves it. */
@@ -29,9 +29,9 @@ function taskId(kind: TaskKind, subject: string): string {
 export type TaskHandlers = Readonly<Record<TaskKind, (ctx: Context, subject: string) => void>>;
 
 /** Longest sleep between two looks at the tasks: a jump of the injected clock is seen by then. */
-export const TASK_LOOK_MAX_MS = 1_000;
+const TASK_LOOK_MAX_MS = 1_000;
 
-export interface TaskRunner {
+interface TaskRunner {
   /** Runs everything due now, each task in its own transaction, and waits for the next. */
   tick(): void;
   /** Cheap: looks at the tasks only when one of them is due. */

@@ -1,11 +1,7 @@
 /** Builds the one message that calls a database function. */
 import pg from 'pg';
-import { PurserError } from '../core/errors.ts';
-import type { Json, RpcArgs } from '../core/ports.ts';
-
-const IDENTIFIER = /^[a-z_][a-z0-9_]*$/;
-/** What Postgres text cannot hold: NUL, and surrogates without their partner. */
-const UNSTORABLE = /[\0\p{Surrogate}]/u;
+import type { RpcArgs } from '../core/ports.ts';
+import { checkArgs, type NamedArg, storableText } from './rpcArgs.ts';
 
 export interface CallTimeouts {
   statementTimeoutMs: number;
@@ -20,13 +16,7 @@ export interface CallTimeouts {
  * parameters, and 1.4 times as fast as begin, call and commit one after the other.
  */
 export function buildCall(name: string, args: RpcArgs, timeouts: CallTimeouts): string {
-  requireIdentifier(name, 'function name');
-  const named = Object.entries(args)
-    .filter(([, value]) => value !== undefined)
-    .map(([key, value]) => {
-      requireIdentifier(key, `argument name of ${name}`);
-      return `${key} => ${literal(value as Json, `${name}(${key})`)}`;
-    });
+  const named = checkArgs(name, args).map((arg) => `${arg.name} => ${literal(arg)}`);
   return (
     `set local statement_timeout = ${Math.ceil(timeouts.statementTimeoutMs)};` +
     `set local lock_timeout = ${Math.ceil(timeouts.lockTimeoutMs)};` +
@@ -36,44 +26,9 @@ export function buildCall(name: string, args: RpcArgs, timeouts: CallTimeouts): 
 }
 
 /** Quoted without a type, so that the parameter's own type reads it, as PostgREST does. */
-function literal(value: Json, where: string): string {
+function literal({ value, where }: NamedArg): string {
   if (value === null) return 'null';
-  if (typeof value === 'string') {
-    requireStorable(value, where);
-    return pg.escapeLiteral(value);
-  }
-  if (typeof value === 'object') {
-    const text = JSON.stringify(value);
-    // Only such characters make JSON.stringify write \u: other texts need no second look.
-    if (text.includes('\\u')) requireStorableDeep(value, where);
-    return pg.escapeLiteral(text);
-  }
-  if (typeof value === 'number' && !Number.isFinite(value)) {
-    throw new PurserError('internal', { detail: `${where} is ${value}, which is no number.` });
-  }
+  if (typeof value === 'string') return pg.escapeLiteral(value);
+  if (typeof value === 'object') return pg.escapeLiteral(storableText(value, where));
   return `'${value}'`;
-}
-
-function requireIdentifier(text: string, what: string): void {
-  if (!IDENTIFIER.test(text)) {
-    throw new PurserError('internal', { detail: `Not a valid ${what}: ${JSON.stringify(text)}` });
-  }
-}
-
-function requireStorableDeep(value: Json | undefined, where: string): void {
-  if (typeof value === 'string') requireStorable(value, where);
-  if (value === null || typeof value !== 'object') return;
-  for (const [key, child] of Object.entries(value)) {
-    requireStorable(key, where);
-    requireStorableDeep(child, where);
-  }
-}
-
-function requireStorable(text: string, where: string): void {
-  if (!UNSTORABLE.test(text)) return;
-  throw new PurserError('invalid_request', {
-    detail:
-      `A text in ${where} holds a character that Postgres cannot store: NUL (U+0000) or half of a ` +
-      'surrogate pair. Remove it.',
-  });
 }

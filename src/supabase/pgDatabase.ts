@@ -1,29 +1,27 @@
 /** The `pg` adapter of the Database port: a direct connection, or one through a pooler. */
 import { setTimeout as sleepMs } from 'node:timers/promises';
 import pg from 'pg';
-import { PurserError } from '../core/errors.ts';
-import type { Database, Logger, RpcArgs, RpcOptions } from '../core/ports.ts';
-import { buildCall } from './pgCall.ts';
-import { connectionConfig } from './pgConnection.ts';
+import type { Database, RpcArgs, RpcOptions } from '../core/ports.ts';
 import {
   type AttemptContext,
-  classifyPgError,
-  leavesConnectionUsable,
-  type PgFailure,
-} from './pgErrors.ts';
-import { DEFAULT_RETRY, type RetryDeps, type RetryPolicy, withRetry } from './retry.ts';
+  allBusy,
+  closedDatabase,
+  tooManyWaiting,
+  WAITING_MAX,
+} from './callFailure.ts';
+import { buildCall } from './pgCall.ts';
+import { connectionConfig } from './pgConnection.ts';
+import { classifyPgError, leavesConnectionUsable } from './pgErrors.ts';
+import { createRepeater, type RepeatOptions } from './repeatCall.ts';
 
-/** Callers that may wait for a connection; more would only time out, so they are refused at once. */
-export const WAITING_MAX = 1_000;
 /** The server ends a statement at its limit; the client waits this much longer for the news. */
 const ANSWER_GRACE_MS = 2_000;
 const PING_TIMEOUT_MS = 2_000;
 const IDLE_CONNECTION_MS = 30_000;
 
-export interface PgDatabaseOptions {
+export interface PgDatabaseOptions extends RepeatOptions {
   /** `postgresql://user:password@host:port/database?sslmode=...`; a transaction pooler is fine. */
   connectionString: string;
-  logger?: Logger;
   /** Connections at most, default 10. */
   poolMax?: number;
   /** Longest wait for a connection, free or new, in milliseconds; default 5,000. */
@@ -32,9 +30,6 @@ export interface PgDatabaseOptions {
   statementTimeoutMs?: number;
   /** Longest wait for one row lock, in milliseconds; default 5,000. */
   lockTimeoutMs?: number;
-  retry?: Partial<RetryPolicy>;
-  /** Seams for tests; default the real ones. */
-  deps?: Partial<RetryDeps>;
 }
 
 interface Settings {
@@ -54,13 +49,7 @@ export function createPgDatabase(options: PgDatabaseOptions): Database {
     lockTimeoutMs: options.lockTimeoutMs ?? 5_000,
     poolMax: options.poolMax ?? 10,
   };
-  const policy: RetryPolicy = { ...DEFAULT_RETRY, ...options.retry };
-  const deps: RetryDeps = {
-    random: Math.random,
-    sleep: (ms) => sleepMs(ms),
-    monotonicMs: () => performance.now(),
-    ...options.deps,
-  };
+  const repeat = createRepeater(options);
   const pool = new pg.Pool({
     ...connectionConfig(options.connectionString),
     max: settings.poolMax,
@@ -96,32 +85,11 @@ export function createPgDatabase(options: PgDatabaseOptions): Database {
       statementTimeoutMs: timeoutMs,
       lockTimeoutMs: Math.min(settings.lockTimeoutMs, timeoutMs),
     });
-    const idempotent = rpcOptions.idempotent !== false;
-    return withRetry(
-      deps,
-      policy,
-      async () => {
-        const context: AttemptContext = { functionName: name, sent: false };
-        try {
-          return await callOnce<T>(text, timeoutMs, context);
-        } catch (error) {
-          throw new AttemptError(classifyPgError(error, context));
-        }
-      },
-      (error, attemptNumber) => {
-        const { failure } = error as AttemptError;
-        const again = failure.transient && (failure.effect === 'none' || idempotent);
-        if (again) {
-          options.logger?.debug('Database call failed and may be repeated', {
-            function: name,
-            attempt: attemptNumber,
-            reason: failure.error.message,
-          });
-        }
-        return again;
-      },
-    ).catch((error: unknown) => {
-      throw error instanceof AttemptError ? error.failure.error : error;
+    return repeat({
+      functionName: name,
+      idempotent: rpcOptions.idempotent !== false,
+      attempt: (context) => callOnce<T>(text, timeoutMs, context),
+      classify: classifyPgError,
     });
   }
 
@@ -158,38 +126,15 @@ async function rejectAfter(ms: number, signal: AbortSignal): Promise<never> {
   throw new Error(`no answer within ${ms} ms`);
 }
 
-/** Carries the classified failure of one attempt through the retry loop. */
-class AttemptError extends Error {
-  readonly failure: PgFailure;
-  constructor(failure: PgFailure) {
-    super(failure.error.message);
-    this.failure = failure;
-  }
-}
-
 async function acquire(pool: pg.Pool, settings: Settings): Promise<pg.PoolClient> {
-  if (pool.ending) {
-    throw new PurserError('dependency_down', {
-      detail: 'The database connections are closed: Purser is stopping.',
-      retryAfterSeconds: 1,
-    });
-  }
-  if (pool.waitingCount >= WAITING_MAX) {
-    throw new PurserError('overloaded', {
-      detail: `More than ${WAITING_MAX} calls wait for a database connection.`,
-      retryAfterSeconds: 1,
-    });
-  }
+  if (pool.ending) throw closedDatabase();
+  if (pool.waitingCount >= WAITING_MAX) throw tooManyWaiting();
   const exhausted = pool.totalCount >= settings.poolMax && pool.idleCount === 0;
   try {
     return await pool.connect();
   } catch (error) {
     if (!exhausted || (error as { code?: string }).code !== undefined) throw error;
-    throw new PurserError('dependency_down', {
-      detail: `All ${settings.poolMax} database connections are busy.`,
-      retryAfterSeconds: 1,
-      cause: error,
-    });
+    throw allBusy(settings.poolMax, error);
   }
 }
 

@@ -1,10 +1,15 @@
+import type { RunAfterResponse } from '../core/ports.ts';
 import { receiveEvent, requeueEvents } from './inbox.ts';
 import { type ProcessDeps, processEvent } from './process.ts';
 import { parseEvent, type StripeEvent } from './stripeEvent.ts';
 import { type SignatureDeps, verifySignature } from './verifySignature.ts';
 import type { Webhook } from './webhook.types.ts';
 
-export type WebhookDeps = ProcessDeps & SignatureDeps;
+export type WebhookDeps = ProcessDeps &
+  SignatureDeps & {
+    /** The work on an event follows its 200. */
+    runAfterResponse: RunAfterResponse;
+  };
 
 /**
  * Events worked on at once in this process. Further ones are committed without a lease and taken
@@ -42,6 +47,7 @@ export function createWebhook(deps: WebhookDeps): Webhook {
         const job = work(event, received.fence);
         underWay.add(job);
         void job.finally(() => underWay.delete(job));
+        deps.runAfterResponse(job);
       }
       return { received: true, duplicate: received.outcome === 'duplicate' };
     },

@@ -2,9 +2,9 @@
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import type Stripe from 'stripe';
 import type { Sandbox } from '../../src/sandbox/index.ts';
+import { type ServerProcess, startFailingServer } from '../support/crashServer.ts';
 import { testDatabase } from '../support/postgres.ts';
 import { buy, completedEvent, startShop } from '../support/purchases.ts';
-import { type ServerProcess, startFailingServer } from '../support/serverProcess.ts';
 import {
   ADMIN_KEY,
   type CallAnswer,

@@ -2,13 +2,13 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type Stripe from 'stripe';
 import type { Sandbox } from '../../src/sandbox/index.ts';
-import { testDatabase } from '../support/postgres.ts';
-import { buy, eventsOfType, startShop } from '../support/purchases.ts';
 import {
   ensureServerBuilt,
   type ServerProcess,
   startServerProcess,
-} from '../support/serverProcess.ts';
+} from '../support/crashServer.ts';
+import { testDatabase } from '../support/postgres.ts';
+import { buy, eventsOfType, startShop } from '../support/purchases.ts';
 import { concurrently, countBy } from '../support/sqlCall.ts';
 import { callServer, deliverEvent, SERVICE_KEY, stackEnv, waitFor } from '../support/stack.ts';
 

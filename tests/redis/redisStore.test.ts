@@ -1,90 +1,190 @@
-import { beforeEach, describe, expect, it } from '@jest/globals';
-import type { MirrorRecord, RedisStore } from '../../src/core/ports.ts';
-import { creditsKey } from '../../src/redis/keys.ts';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import type { RedisStore } from '../../src/core/ports.ts';
+import { creditsKey, userOfCreditsKey } from '../../src/redis/keys.ts';
 import { createMemoryRedis } from '../../src/redis/memoryRedis.ts';
+import { createTcpRedis } from '../../src/redis/tcpRedis.ts';
+import { createUpstashRedis } from '../../src/redis/upstashRedis.ts';
+import {
+  type ContractSubject,
+  describeRedisContract,
+  mirrorRecord,
+} from '../support/redisContract.ts';
+import { collectLines } from '../support/redisLogger.ts';
+import { type RedisServer, startRedisServer } from '../support/redisServer.ts';
+import { describeWith } from '../support/requirements.ts';
+import { startUpstashServer, type UpstashServer } from '../support/upstashServer.ts';
 
-/** What every adapter of the port keeps; each one is run through the same claims. */
-const adapters: [string, (nowMs: () => number) => RedisStore][] = [
-  ['memory', (nowMs) => createMemoryRedis({ nowMs })],
-];
-
-const record = (fields: Partial<MirrorRecord> = {}): MirrorRecord => ({
-  ledger: 'ledger-a',
-  version: 1,
-  balance: 50,
-  held: 0,
-  available: 50,
-  suspended: false,
-  valid_until: null,
-  ...fields,
+describe('in this process', () => {
+  let now = 1_000_000;
+  let store = createMemoryRedis({ nowMs: () => now });
+  describeRedisContract('memory', () => ({
+    get store() {
+      return store;
+    },
+    async flush() {
+      store = createMemoryRedis({ nowMs: () => now });
+    },
+    async expire() {
+      now += 61_000;
+    },
+  }));
 });
 
-describe.each(adapters)('the %s adapter', (_name, create) => {
-  let now = 1_000_000;
-  let redis: RedisStore;
-  beforeEach(() => {
-    now = 1_000_000;
-    redis = create(() => now);
+describeWith('redis-server', 'against a real Redis', (program) => {
+  let server: RedisServer;
+  let upstash: UpstashServer;
+  let lockingUpstash: UpstashServer;
+  const stores: Partial<Record<'tcp' | 'upstash' | 'locking', RedisStore>> = {};
+
+  beforeAll(async () => {
+    server = await startRedisServer({ program });
+    upstash = await startUpstashServer({ redisPort: server.port });
+    lockingUpstash = await startUpstashServer({ redisPort: server.port, keyLocking: true });
+    stores.tcp = await createTcpRedis({ url: server.url(), logger: collectLines().logger });
+    stores.upstash = createUpstashRedis(upstash);
+    stores.locking = createUpstashRedis({ ...lockingUpstash, keyLocking: true });
+  });
+  afterAll(async () => {
+    await stores.tcp?.close();
+    await upstash.close();
+    await lockingUpstash.close();
+    await server.stop();
   });
 
-  it('misses what was never written', async () => {
-    expect(await redis.readMirror('u1')).toBeNull();
+  const subject = (name: keyof typeof stores) => (): ContractSubject => ({
+    store: stores[name] as RedisStore,
+    flush: async () => void (await server.wire.call('FLUSHALL')),
+    expire: async (key) => {
+      await server.wire.call('PEXPIRE', key, 1);
+      await expect(waitUntilGone(key)).resolves.toBe(true);
+    },
   });
+  async function waitUntilGone(key: string): Promise<boolean> {
+    for (;;) if ((await server.wire.call('EXISTS', key)) === 0) return true;
+  }
 
-  it('reads back every field', async () => {
-    const written = record({
-      version: 7,
-      balance: -3,
-      held: 2,
-      available: -5,
-      suspended: true,
-      valid_until: 1_790_000_000_000,
+  describeRedisContract('TCP', subject('tcp'));
+  describeRedisContract('Upstash REST', subject('upstash'));
+  describeRedisContract('Upstash REST with key locking', subject('locking'));
+
+  describe.each(['tcp', 'upstash'] as const)('what another client finds (%s)', (name) => {
+    let store: RedisStore;
+    beforeEach(async () => {
+      store = stores[name] as RedisStore;
+      await server.wire.call('FLUSHALL');
     });
-    expect(await redis.writeMirror('u1', written)).toBe('applied');
-    expect(await redis.readMirror('u1')).toEqual(written);
-  });
 
-  it('keeps the newer version, whatever the order of arrival', async () => {
-    await redis.writeMirror('u1', record({ version: 5, balance: 10 }));
-    expect(await redis.writeMirror('u1', record({ version: 4, balance: 99 }))).toBe('stale');
-    expect(await redis.writeMirror('u1', record({ version: 5, balance: 99 }))).toBe('stale');
-    expect((await redis.readMirror('u1'))?.balance).toBe(10);
-    expect(await redis.writeMirror('u1', record({ version: 6, balance: 3 }))).toBe('applied');
-    expect((await redis.readMirror('u1'))?.balance).toBe(3);
-  });
+    it('is a hash of decimal strings without a time to live', async () => {
+      const record = mirrorRecord({
+        version: 7,
+        balance: 50,
+        held: 5,
+        available: 45,
+        valid_until: 1_790_000_000_123,
+      });
+      await store.writeMirror('user-1', record);
+      expect(await server.wire.call('TYPE', 'credits:{user-1}')).toBe('hash');
+      expect(await server.wire.call('PTTL', 'credits:{user-1}')).toBe(-1);
+      const flat = (await server.wire.call('HGETALL', 'credits:{user-1}')) as string[];
+      const pairs = flat.flatMap((text, index) => (index % 2 ? [] : [[text, flat[index + 1]]]));
+      expect(Object.fromEntries(pairs)).toEqual({
+        ledger: record.ledger,
+        version: '7',
+        balance: '50',
+        held: '5',
+        available: '45',
+        suspended: '0',
+        valid_until: '1790000000123',
+      });
+    });
 
-  it('compares versions as numbers up to 2^53 - 1', async () => {
-    await redis.writeMirror('u1', record({ version: 9_007_199_254_740_990 }));
-    expect(await redis.writeMirror('u1', record({ version: 9_007_199_254_740_991 }))).toBe(
-      'applied',
-    );
-    expect(await redis.writeMirror('u1', record({ version: 10 }))).toBe('stale');
-  });
+    it('answers a quota check with HGET', async () => {
+      await store.writeMirror(
+        '550e8400-e29b-41d4-a716-446655440000',
+        mirrorRecord({ available: 45 }),
+      );
+      const key = 'credits:{550e8400-e29b-41d4-a716-446655440000}';
+      expect(await server.wire.call('HGET', key, 'available')).toBe('45');
+      expect(await server.wire.call('HGET', key, 'valid_until')).toBe('');
+    });
 
-  it('overwrites the copy of another ledger, even with a lower version', async () => {
-    await redis.writeMirror('u1', record({ version: 900 }));
-    expect(
-      await redis.writeMirror('u1', record({ ledger: 'ledger-b', version: 1, balance: 5 })),
-    ).toBe('applied');
-    expect(await redis.readMirror('u1')).toMatchObject({ ledger: 'ledger-b', balance: 5 });
-  });
+    it('writes suspended as 1', async () => {
+      await store.writeMirror('u', mirrorRecord({ suspended: true }));
+      expect(await server.wire.call('HGET', 'credits:{u}', 'suspended')).toBe('1');
+    });
 
-  it('forgets a deleted user', async () => {
-    await redis.writeMirror('u1', record());
-    await redis.deleteMirror('u1');
-    expect(await redis.readMirror('u1')).toBeNull();
-  });
+    it('sees markers as strings that end', async () => {
+      await store.setMarker('processed:cs_1', 24 * 3600);
+      expect(await server.wire.call('TYPE', 'processed:cs_1')).toBe('string');
+      const ttl = Number(await server.wire.call('TTL', 'processed:cs_1'));
+      expect(ttl).toBeGreaterThan(24 * 3600 - 60);
+      expect(ttl).toBeLessThanOrEqual(24 * 3600);
+    });
 
-  it('sets a marker once until its time is over', async () => {
-    expect(await redis.setMarker('processed:cs_1', 60)).toBe(true);
-    expect(await redis.setMarker('processed:cs_1', 60)).toBe(false);
-    expect(await redis.hasMarker('processed:cs_1')).toBe(true);
-    expect(await redis.hasMarker('processed:cs_2')).toBe(false);
-    now += 61_000;
-    expect(await redis.hasMarker('processed:cs_1')).toBe(false);
-    expect(await redis.setMarker('processed:cs_1', 60)).toBe(true);
-    await redis.deleteMarker('processed:cs_1');
-    expect(await redis.hasMarker('processed:cs_1')).toBe(false);
+    it.each([
+      ['a field is missing', ['HDEL', 'held']],
+      ['a field is no number', ['HSET', 'available', 'many']],
+      ['the version is no number', ['HSET', 'version', 'x']],
+      ['the version is infinite', ['HSET', 'version', '1e999']],
+      ['the version is beyond 2^53', ['HSET', 'version', '9007199254740993']],
+      ['suspended is neither 0 nor 1', ['HSET', 'suspended', 'yes']],
+      ['a field is empty', ['HSET', 'balance', '']],
+    ])('counts as absent and is mended when %s', async (_, [verb = '', ...rest]) => {
+      const record = mirrorRecord({ version: 7 });
+      await store.writeMirror('u', record);
+      await server.wire.call(verb, 'credits:{u}', ...rest);
+      expect(await store.readMirror('u')).toBeNull();
+      expect(await store.writeMirror('u', record)).toEqual({ outcome: 'applied' });
+      expect(await store.readMirror('u')).toEqual(record);
+    });
+
+    it('counts a key of another type as absent and replaces it', async () => {
+      await server.wire.call('SET', 'credits:{u}', '5');
+      expect(await store.readMirror('u')).toBeNull();
+      const { copies } = await store.scanMirrors(null);
+      expect(copies).toEqual([{ userId: 'u', seen: null }]);
+      expect(await store.writeMirror('u', mirrorRecord())).toEqual({ outcome: 'applied' });
+      expect(await store.readMirror('u')).toEqual(mirrorRecord());
+    });
+
+    it('leaves keys that only look like ours out of a scan', async () => {
+      await server.wire.call('HSET', 'credits:{a b}', 'version', '1');
+      await server.wire.call('SET', 'credits:u', '1');
+      await store.writeMirror('u', mirrorRecord());
+      expect((await store.scanMirrors(null)).copies.map(({ userId }) => userId)).toEqual(['u']);
+    });
+
+    it('works on after scripts were flushed, single and in batches', async () => {
+      await store.writeMirror('u', mirrorRecord({ version: 1 }));
+      await server.wire.call('SCRIPT', 'FLUSH');
+      expect(await store.writeMirror('u', mirrorRecord({ version: 2 }))).toEqual({
+        outcome: 'applied',
+      });
+      await server.wire.call('SCRIPT', 'FLUSH');
+      const copies = ['u', 'v', 'w'].map((userId) => ({
+        userId,
+        record: mirrorRecord({ version: 3 }),
+      }));
+      expect(await store.writeMirrors(copies)).toEqual(copies.map(() => ({ outcome: 'applied' })));
+      expect((await store.readMirror('w'))?.version).toBe(3);
+    });
+
+    it('deletes a copy that a full Redis does not let it replace', async () => {
+      await store.writeMirror('u', mirrorRecord({ version: 1 }));
+      await server.wire.call('CONFIG', 'SET', 'maxmemory', '1');
+      try {
+        await expect(store.writeMirror('u', mirrorRecord({ version: 2 }))).rejects.toMatchObject({
+          code: 'dependency_down',
+          message: expect.stringContaining('OOM'),
+        });
+        expect(await store.readMirror('u')).toBeNull();
+      } finally {
+        await server.wire.call('CONFIG', 'SET', 'maxmemory', '0');
+      }
+      expect(await store.writeMirror('u', mirrorRecord({ version: 2 }))).toEqual({
+        outcome: 'applied',
+      });
+    });
   });
 });
 
@@ -94,7 +194,15 @@ describe('the key of a user', () => {
     ['a}b{c:d', 'credits:{a%7Db%7Bc%3Ad}'],
     ['ü*\n', 'credits:{%C3%BC%2A%0A}'],
     ['%7D', 'credits:{%257D}'],
-  ])('of %j is %s', (id, key) => {
+  ])('of %j is %s, and leads back', (id, key) => {
     expect(creditsKey(id)).toBe(key);
+    expect(userOfCreditsKey(key)).toBe(id);
   });
+
+  it.each(['credits:{a b}', 'credits:{a%7d}', 'credits:u', 'credits:{u}x', 'credits:{%FF}'])(
+    '%s is not one',
+    (key) => {
+      expect(userOfCreditsKey(key)).toBeNull();
+    },
+  );
 });

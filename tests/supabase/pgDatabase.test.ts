@@ -1,57 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import pg from 'pg';
-import { PurserError } from '../../src/core/errors.ts';
 import type { Database } from '../../src/core/ports.ts';
 import { createPgDatabase, type PgDatabaseOptions } from '../../src/supabase/pgDatabase.ts';
 import { type FaultProxy, startFaultProxy } from '../support/faultProxy.ts';
 import { clusterUrl, testDatabase } from '../support/postgres.ts';
+import { failureOf, RPC_FIXTURES } from '../support/rpcFixtures.ts';
 
 const database = testDatabase();
 const opened: Database[] = [];
 let proxy: FaultProxy;
-
-/** Functions that behave as ours may; `log` shows what really happened. */
-const FIXTURES = `
-  create table public.log (id bigint generated always as identity, note text);
-  create sequence public.calls;
-  create function public.t_echo(p_json jsonb default '"default"', p_text text default 'default',
-                                p_number bigint default 0, p_flag boolean default null)
-  returns jsonb language sql as $$
-    select jsonb_build_object('json', p_json, 'text', p_text, 'number', p_number, 'flag', p_flag) $$;
-  create function public.t_note(p_note text) returns jsonb language plpgsql as $$
-    begin
-      insert into public.log (note) values (p_note);
-      return jsonb_build_object('outcome', 'applied');
-    end $$;
-  create function public.t_raise(p_state text, p_message text, p_detail text default '')
-  returns jsonb language plpgsql as $$
-    begin
-      raise exception using errcode = p_state, message = p_message, detail = p_detail;
-    end $$;
-  -- A sequence does not roll back, so it counts attempts.
-  create function public.t_fail_first(p_times int, p_state text, p_note text)
-  returns jsonb language plpgsql as $$
-    declare
-      v_call bigint := nextval('public.calls');
-    begin
-      insert into public.log (note) values (p_note);
-      if v_call <= p_times then
-        raise exception using errcode = p_state, message = 'try again';
-      end if;
-      return to_jsonb(v_call);
-    end $$;
-  create function public.t_sleep(p_seconds double precision) returns jsonb language sql as $$
-    select to_jsonb(pg_sleep(p_seconds)::text) $$;
-  create function public.t_lock(p_key int) returns jsonb language plpgsql as $$
-    begin
-      perform pg_advisory_xact_lock(p_key);
-      return '"locked"'::jsonb;
-    end $$;
-  create function public.t_broken() returns jsonb language plpgsql as $$
-    begin return public.does_not_exist(1); end $$;
-  create function public.t_settings() returns jsonb language sql as $$
-    select jsonb_build_object('statement', current_setting('statement_timeout'),
-      'lock', current_setting('lock_timeout'), 'zone', current_setting('timezone')) $$;`;
 
 function open(options: Partial<PgDatabaseOptions> = {}): Database {
   const opening = createPgDatabase({
@@ -63,22 +20,8 @@ function open(options: Partial<PgDatabaseOptions> = {}): Database {
   return opening;
 }
 
-async function failureOf(promise: Promise<unknown>): Promise<PurserError> {
-  const error = await promise.then(
-    () => new Error('it succeeded'),
-    (reason: unknown) => reason,
-  );
-  if (error instanceof PurserError) return error;
-  throw error;
-}
-
-async function notes(): Promise<string[]> {
-  const rows = await database.current.query<{ note: string }>('select note from log order by id');
-  return rows.map((row) => row.note);
-}
-
 beforeAll(async () => {
-  await database.current.query(FIXTURES);
+  await database.current.query(RPC_FIXTURES);
   proxy = await startFaultProxy({ port: Number(new URL(clusterUrl()).port) });
 });
 afterAll(async () => {
@@ -87,63 +30,6 @@ afterAll(async () => {
 });
 
 describe('arguments and answers', () => {
-  it('passes every shape of JSON and leaves out what is undefined', async () => {
-    const db = open();
-    const nasty = `it's "quoted" \\ back\\\\slash; -- $1 $tag$ \n\u2028 ünï 🦆`;
-    expect(
-      await db.rpc('t_echo', {
-        p_json: { list: [1, 'two', null, { deep: nasty }] },
-        p_text: nasty,
-        p_number: 9007199254740991,
-        p_flag: false,
-      }),
-    ).toEqual({
-      json: { list: [1, 'two', null, { deep: nasty }] },
-      text: nasty,
-      number: 9007199254740991,
-      flag: false,
-    });
-    expect(await db.rpc('t_echo', { p_json: ['a', 1], p_text: null, p_number: -3 })).toEqual({
-      json: ['a', 1],
-      text: null,
-      number: -3,
-      flag: null,
-    });
-    expect(await db.rpc('t_echo', { p_json: undefined, p_text: undefined })).toEqual({
-      json: 'default',
-      text: 'default',
-      number: 0,
-      flag: null,
-    });
-    expect(await db.rpc('t_echo')).toMatchObject({ text: 'default' });
-  });
-
-  it('refuses text that Postgres cannot store and says where it is', async () => {
-    const db = open();
-    for (const args of [
-      { p_text: 'a\0b' },
-      { p_text: 'half \ud800' },
-      { p_json: { 'k\0': 1 } },
-      { p_json: ['ok', { deep: 'x\u0000' }] },
-    ]) {
-      const error = await failureOf(db.rpc('t_echo', args));
-      expect(error.code).toBe('invalid_request');
-      expect(error.message).toMatch(/t_echo\(p_(text|json)\)/);
-    }
-    expect(await db.rpc('t_echo', { p_json: { a: '\\u0000 is text here' } })).toMatchObject({
-      json: { a: '\\u0000 is text here' },
-    });
-  });
-
-  it('accepts only plain identifiers as names', async () => {
-    const db = open();
-    for (const name of ['T', 'a b', "x');drop table log;--", 'public.t_echo', '']) {
-      expect((await failureOf(db.rpc(name))).code).toBe('internal');
-    }
-    const error = await failureOf(db.rpc('t_echo', { 'p_text => 1, p_json': 'x' }));
-    expect(error.code).toBe('internal');
-  });
-
   it('bounds the call in the server and leaves nothing set in the session', async () => {
     const db = open({ poolMax: 1, statementTimeoutMs: 4_000, lockTimeoutMs: 2_000 });
     expect(await db.rpc('t_settings')).toEqual({ statement: '4s', lock: '2s', zone: 'UTC' });
@@ -159,47 +45,6 @@ describe('arguments and answers', () => {
 });
 
 describe('errors by code', () => {
-  it('maps PTnnn to our error with its detail and extensions', async () => {
-    const error = await failureOf(
-      open().rpc('t_raise', {
-        p_state: 'PT402',
-        p_message: 'insufficient_credits',
-        p_detail: JSON.stringify({ detail: 'You need 7 and have 6.', balance: 6, needed: 7 }),
-      }),
-    );
-    expect(error.code).toBe('insufficient_credits');
-    expect(error.message).toBe('You need 7 and have 6.');
-    expect(error.extensions).toEqual({ balance: 6, needed: 7 });
-  });
-
-  it('keeps a plain sentence as detail and treats an unknown code as a defect', async () => {
-    const db = open();
-    const plain = { p_state: 'PT404', p_message: 'user_not_found', p_detail: 'No user u9.' };
-    expect(await failureOf(db.rpc('t_raise', plain))).toMatchObject({
-      code: 'user_not_found',
-      message: 'No user u9.',
-    });
-    const unknown = { p_state: 'PT418', p_message: 'teapot' };
-    expect((await failureOf(db.rpc('t_raise', unknown))).code).toBe('internal');
-  });
-
-  it('does not take an error for ours because its text looks like one', async () => {
-    const args = { p_state: 'P0001', p_message: 'insufficient_credits' };
-    const error = await failureOf(open().rpc('t_raise', args));
-    expect(error.code).toBe('internal');
-    expect((error.cause as pg.DatabaseError).code).toBe('P0001');
-  });
-
-  it('names the ways to migrate when a function is missing', async () => {
-    const db = open();
-    for (const call of [db.rpc('no_such_function'), db.rpc('t_echo', { p_unknown: 1 })]) {
-      const error = await failureOf(call);
-      expect(error.code).toBe('dependency_down');
-      expect(error.message).toMatch(/npm run migrate.*SQL editor.*supabase\/migrations/);
-    }
-    expect((await failureOf(db.rpc('t_broken'))).code).toBe('internal');
-  });
-
   it('says which setting to look at when the server refuses the user', async () => {
     const url = new URL(database.current.connectionString);
     url.password = 'wrong';
@@ -218,39 +63,6 @@ describe('errors by code', () => {
 });
 
 describe('repeats', () => {
-  it.each(['40001', '40P01', '55P03'])(
-    'repeats after %s, which the server has rolled back, even a call that is not idempotent',
-    async (state) => {
-      await database.current.query(`truncate log; select setval('calls', 1, false)`);
-      const args = { p_times: 2, p_state: state, p_note: state };
-      expect(await open().rpc('t_fail_first', args, { idempotent: false })).toBe(3);
-      expect(await notes()).toEqual([state]);
-    },
-  );
-
-  it('gives up after its bound of attempts and says to come back', async () => {
-    await database.current.query(`select setval('calls', 1, false)`);
-    const waits: number[] = [];
-    const db = open({
-      retry: { attemptsMax: 4, baseDelayMs: 100, delayMaxMs: 150 },
-      deps: { sleep: async (ms) => void waits.push(ms), random: () => 0.5 },
-    });
-    const args = { p_times: 100, p_state: '40001', p_note: 'never' };
-    const error = await failureOf(db.rpc('t_fail_first', args));
-    expect(error).toMatchObject({ code: 'dependency_down', retryAfterSeconds: 1 });
-    expect(waits).toEqual([50, 75, 75]);
-    const [row] = await database.current.query('select last_value::int as calls from calls');
-    expect(row).toEqual({ calls: 4 });
-  });
-
-  it('does not repeat what cannot succeed', async () => {
-    await database.current.query(`select setval('calls', 1, false)`);
-    const args = { p_times: 9, p_state: '23505', p_note: 'no' };
-    expect((await failureOf(open().rpc('t_fail_first', args))).code).toBe('internal');
-    const [row] = await database.current.query('select last_value::int as calls from calls');
-    expect(row).toEqual({ calls: 1 });
-  });
-
   it('repeats when the connection was refused before anything was sent', async () => {
     const connectionString = proxy.through(database.current.connectionString);
     proxy.setFault('refuse', 2);
@@ -282,21 +94,6 @@ describe('an answer that is lost', () => {
     await db.ping();
     return db;
   }
-
-  it('is repeated when the call is idempotent', async () => {
-    const db = await throughProxy();
-    proxy.setFault('cut_on_answer', 1);
-    expect(await db.rpc('t_note', { p_note: 'twice' })).toEqual({ outcome: 'applied' });
-    expect(await notes()).toEqual(['twice', 'twice']);
-  });
-
-  it('is reported, not repeated, when the call is not', async () => {
-    const db = await throughProxy();
-    proxy.setFault('cut_on_answer', 1);
-    const error = await failureOf(db.rpc('t_note', { p_note: 'once' }, { idempotent: false }));
-    expect(error.code).toBe('dependency_down');
-    expect(await notes()).toEqual(['once']);
-  });
 
   it('ends in an error, not in waiting, when the network swallows it', async () => {
     const db = await throughProxy();
@@ -369,12 +166,5 @@ describe('bounds', () => {
     expect(error).toMatchObject({ code: 'dependency_down', retryAfterSeconds: 1 });
     expect(error.message).toContain('busy');
     await slow;
-  });
-
-  it('closes once however often it is asked, and refuses calls afterwards', async () => {
-    const db = open();
-    await db.ping();
-    await Promise.all([db.close(), db.close()]);
-    expect((await failureOf(db.rpc('t_echo'))).code).toBe('dependency_down');
   });
 });

@@ -1,12 +1,15 @@
 /**
- * Adds two things to Jest's own output: every skipped suite with what it lacks and how to get it,
- * and as the last line the sum, `N passed, N failed, N skipped`. With CI=true a skipped test fails
+ * Adds to Jest's own output every skipped suite with what it lacks and how to get it, every note of
+ * a suite that could prove more elsewhere, and as the last line the sum, `N passed, N failed, N skipped`. With CI=true a skipped test fails
  * the run, because a machine that cannot run a suite must not look as if it had passed it.
  */
 import { relative } from 'node:path';
 
 /** Written by `skippedTitle()` in requirements.ts. */
 const NEEDS = /^(?<name>.*) \[needs (?<need>[^:\]]+): (?<remedy>.*)\]$/;
+
+/** Written by `noteTitle()` in requirements.ts. */
+const NOTE = /^(?<name>.*) \[note: (?<remedy>.*)\]$/;
 
 const SKIPPED = new Set(['pending', 'todo', 'disabled', 'skipped']);
 
@@ -37,6 +40,19 @@ function describeSkipped({ title, need, remedy, tests }) {
   return `  ${title} (${count})\n    missing: ${need}; to get it: ${remedy}`;
 }
 
+/** Said once, however many projects ran the file. */
+function collectNotes(results, rootDir) {
+  const notes = results.testResults.flatMap((file) =>
+    file.testResults.flatMap(({ title, status, ancestorTitles }) => {
+      const { name, remedy } = NOTE.exec(title)?.groups ?? {};
+      if (name === undefined || status !== 'passed') return [];
+      const path = relative(rootDir, file.testFilePath);
+      return [`  ${[path, ...ancestorTitles, name].join(' > ')}\n    more: ${remedy}`];
+    }),
+  );
+  return [...new Set(notes)];
+}
+
 export default class SkipReporter {
   #config;
   #error;
@@ -55,6 +71,8 @@ export default class SkipReporter {
     // A file that could not even be loaded has no tests to count, and is a failure all the same.
     const failed = results.numFailedTests + results.numRuntimeErrorTestSuites;
     const skipped = results.numPendingTests + results.numTodoTests;
+    const notes = collectNotes(results, this.#config.rootDir);
+    if (notes.length > 0) process.stdout.write(`\nNotes:\n${notes.join('\n')}\n`);
     // With a name filter (-t) tests are left out because somebody asked for that.
     const isFiltered = Boolean(this.#config.testNamePattern);
     if (skipped > 0 && !isFiltered) {

@@ -69,6 +69,14 @@ export function skippedTitle(need: RequirementName, name: string): string {
 }
 
 /**
+ * Title of a test that passed on less than could be had, where no machine is expected to have
+ * more. The reporter prints it as a note; it is no skip, and no reason to fail.
+ */
+export function noteTitle(name: string, remedy: string): string {
+  return `${name} [note: ${remedy}]`;
+}
+
+/**
  * A `describe` that runs where `need` is met and is skipped, with its reason printed, elsewhere.
  * `body` gets the path found. It is called in both cases so that its tests are counted, with ''
  * when skipped: it may declare tests and hooks, but start nothing outside of them.

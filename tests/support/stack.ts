@@ -6,13 +6,13 @@ import { SignJWT } from 'jose';
 import Stripe from 'stripe';
 import { listen } from '../../src/api/server.ts';
 import { loadCatalogue } from '../../src/catalogue/catalogue.ts';
-import type { OpenedDatabase } from '../../src/compose/openDatabase.ts';
+import { type OpenedDatabase, openDatabase } from '../../src/compose/openDatabase.ts';
 import { sandboxCatalogue } from '../../src/compose/sandboxCatalogue.ts';
 import { type ComposeOptions, compose } from '../../src/compose.ts';
 import { parseSettings } from '../../src/config.ts';
 import type { LogFields, Logger } from '../../src/core/ports.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
-import { createPgDatabase } from '../../src/supabase/pgDatabase.ts';
+import { type Postgrest, startPostgrest } from './postgrest.ts';
 
 export const SERVICE_KEY = 'service-key-of-the-tests-0123456789';
 export const ADMIN_KEY = 'admin-key-of-the-tests-0123456789ab';
@@ -28,6 +28,8 @@ export interface LogLine {
 
 export interface Stack {
   url: string;
+  /** The Data API between Purser and the database, with its faults; null with the pg adapter. */
+  postgrest: Postgrest | null;
   sandbox: Sandbox;
   /** The official SDK, pointed at the sandbox. */
   stripe: Stripe;
@@ -54,8 +56,12 @@ export interface CallAnswer {
   body: any;
 }
 
+export type DatabaseAdapter = 'pg' | 'supabase';
+
 export interface StackOptions {
   connectionString: string;
+  /** Default: PURSER_TEST_DATABASE, which jest.config.js sets per project; else pg. */
+  adapter?: DatabaseAdapter;
   env?: Record<string, string>;
   clock?: ComposeOptions['clock'];
   /** Wraps the database, to inject faults at the port. */
@@ -79,18 +85,33 @@ export function stackEnv(connectionString: string, sandbox: Sandbox): Record<str
   };
 }
 
+/** The adapter under test in this run. */
+function chosenAdapter(): DatabaseAdapter {
+  const name = process.env.PURSER_TEST_DATABASE ?? 'pg';
+  if (name === 'pg' || name === 'supabase') return name;
+  throw new Error(`PURSER_TEST_DATABASE is ${name}; it may be pg or supabase.`);
+}
+
 export async function startStack(options: StackOptions): Promise<Stack> {
+  const { connectionString, adapter = chosenAdapter() } = options;
   const sandbox = options.sandbox ?? (await startSandbox());
+  const postgrest = adapter === 'supabase' ? await startPostgrest({ connectionString }) : null;
   const { settings } = parseSettings({
-    ...stackEnv(options.connectionString, sandbox),
+    ...stackEnv(connectionString, sandbox),
+    ...(postgrest === null
+      ? {}
+      : {
+          DATABASE_URL: '',
+          SUPABASE_URL: postgrest.url,
+          SUPABASE_SECRET_KEY: postgrest.keys.secret,
+        }),
     PURSER_DATA_DIR: mkdtempSync(path.join(tmpdir(), 'purser-stack-')),
     ...options.env,
   });
   await sandbox.seedCatalogue(sandboxCatalogue(loadCatalogue(settings.catalogue ?? undefined)));
   const logs: LogLine[] = [];
   const logger = collectingLogger(logs);
-  const db = createPgDatabase({ connectionString: options.connectionString, logger });
-  const opened: OpenedDatabase = { db, description: 'test', stop: () => db.close() };
+  const opened = await openDatabase(settings, logger);
   const purser = await compose({
     settings,
     logger,
@@ -113,16 +134,19 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   }
   const { hostname, port } = new URL(sandbox.origin);
   const stripe = new Stripe(sandbox.secretKey, { host: hostname, port, protocol: 'http' });
+  const issuer = settings.identity.hs256?.issuer;
   return {
     url: server.url,
+    postgrest,
     sandbox,
     stripe,
     logs,
-    token: signToken,
+    token: (userId, claims) => signToken(userId, issuer ? { iss: issuer, ...claims } : claims),
     call: (method, target, callOptions) => callServer(server.url, method, target, callOptions),
     deliver: (event, signing) => deliverEvent(stripe, server.url, event, signing),
     async stop() {
       await server.drain();
+      await postgrest?.stop();
       if (options.sandbox === undefined) await sandbox.stop();
     },
   };

@@ -62,32 +62,23 @@ function pay(ctx: Context, id: string, request: Request): Answer {
   // A second press of Pay ends where the first one did.
   if (session.status === 'complete') return redirect(session);
   if (session.status === 'expired') return closedSession(session);
+  const form = decodeForm(request.body);
+  const fields = readFields(form, session, ctx.now());
+  const lines = linesAsTyped(found.hidden.lines, fields);
+  const total = totalOf(lines);
+  const view: CheckoutPage = { session, lines, total, fields, mistakes: {}, alert: null };
+  if (form.action === 'update') return checkoutPage(200, view);
+  const mistakes = findMistakes(fields, total, ctx.now());
+  if (Object.keys(mistakes).length > 0) {
+    return checkoutPage(400, { ...view, mistakes, alert: 'Please check the marked fields.' });
+  }
   try {
-    const form = decodeForm(request.body);
-    const fields = readFields(form, session, ctx.now());
-    const lines = linesAsTyped(found.hidden.lines, fields);
-    const total = totalOf(lines);
-    const view: CheckoutPage = { session, lines, total, fields, mistakes: {}, alert: null };
-    if (form.action === 'update') return checkoutPage(200, view);
-    const mistakes = findMistakes(fields, total, ctx.now());
-    if (Object.keys(mistakes).length > 0) {
-      return checkoutPage(400, { ...view, mistakes, alert: 'Please check the marked fields.' });
-    }
-    return ctx.store.transaction(() => {
-      const result = purchase(ctx, id, toPurchase(fields));
-      if (result.outcome === 'complete') return redirect(result.session);
-      return checkoutPage(402, { ...view, session: result.session, alert: result.refusal.message });
-    });
+    const result = ctx.store.transaction(() => purchase(ctx, id, toPurchase(fields)));
+    if (result.outcome === 'complete') return redirect(result.session);
+    return checkoutPage(402, { ...view, session: result.session, alert: result.refusal.message });
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    return checkoutPage(error.status, {
-      session,
-      lines: found.hidden.lines,
-      total: totalOf(found.hidden.lines),
-      fields: suggestedFields(session, ctx.now()),
-      mistakes: {},
-      alert: error.message,
-    });
+    return checkoutPage(error.status, { ...view, alert: error.message });
   }
 }
 

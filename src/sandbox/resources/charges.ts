@@ -132,6 +132,7 @@ function methodDetails(method: PaymentMethodView, amount: number) {
       overcapture: { maximum_amount_capturable: amount, status: 'unavailable' as const },
       regulated_status: card.regulated_status,
       three_d_secure: null,
+      transaction_link_id: null,
       wallet: null,
     },
   };

@@ -26,7 +26,7 @@ import {
 } from './priceFactory.ts';
 import { createProduct } from './products.ts';
 
-export type LineItemView = {
+type LineItemView = {
   id: string;
   object: 'item';
   adjustable_quantity: { enabled: boolean; maximum: number | null; minimum: number | null } | null;
@@ -44,8 +44,8 @@ export type LineItemView = {
 /** An item with its unit price in the session's currency, which may differ from the price's own. */
 export type Line = { item: LineItemView; unit: string };
 
-export const LINE_ITEMS_MAX = 100;
-export const QUANTITY_MAX = 999_999;
+const LINE_ITEMS_MAX = 100;
+const QUANTITY_MAX = 999_999;
 /** What an adjustable quantity is limited to when the caller does not say. */
 const ADJUSTABLE_MAX = 99;
 

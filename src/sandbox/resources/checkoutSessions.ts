@@ -40,10 +40,10 @@ export type SessionHidden = {
 };
 
 /** Stripe's bounds for `expires_at`, counted from creation. Seconds. */
-export const LIFETIME_MIN_SECONDS = 30 * 60;
-export const LIFETIME_MAX_SECONDS = 24 * 3_600;
+const LIFETIME_MIN_SECONDS = 30 * 60;
+const LIFETIME_MAX_SECONDS = 24 * 3_600;
 
-export function createSession(ctx: Context, given: NewSession): SessionView {
+function createSession(ctx: Context, given: NewSession): SessionView {
   if (given.mode === 'setup') throw notSimulated('mode=setup');
   if (given.payment_intent_data?.capture_method === 'manual') {
     throw notSimulated('payment_intent_data[capture_method]=manual');

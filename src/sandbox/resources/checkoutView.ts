@@ -7,7 +7,7 @@ import { applyMetadata, type Metadata } from './fields.ts';
 
 export type NewSession = Parsed<typeof sessionCreateParams>;
 
-export type CustomerDetails = {
+type CustomerDetails = {
   address: Address | null;
   business_name: string | null;
   email: string | null;

@@ -169,7 +169,7 @@ export function findCustomer(
 export const expandCustomer = (ctx: Context, view: { customer?: unknown }) =>
   typeof view.customer === 'string' ? ctx.store.get(customers, view.customer)?.view : undefined;
 
-export function updateCustomer(ctx: Context, id: string, change: Partial<LiveCustomer>) {
+function updateCustomer(ctx: Context, id: string, change: Partial<LiveCustomer>) {
   const before = findCustomer(ctx, id, 'id', 404);
   const after = { ...before, ...change };
   const previous = changedAttributes(before, after);

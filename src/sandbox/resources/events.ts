@@ -7,7 +7,7 @@ import { idOf, type Route, route } from '../route.ts';
 import { events } from '../tables.ts';
 
 /** Stripe's limit of `types` in one listing. */
-export const EVENT_TYPES_MAX = 20;
+const EVENT_TYPES_MAX = 20;
 
 const listParams = {
   ...paging,

@@ -8,12 +8,12 @@ import { idOf, type Route, route } from '../route.ts';
 import { customers, invoicePayments, invoices, prices } from '../tables.ts';
 import { type Line, totalOf } from './checkoutLines.ts';
 import type { SessionView } from './checkoutView.ts';
-import { expandCustomer, findCustomer, type LiveCustomer, updateCustomer } from './customers.ts';
+import { expandCustomer, findCustomer, type LiveCustomer } from './customers.ts';
 import type { Metadata } from './fields.ts';
 import { createInvoicePayment } from './invoicePayments.ts';
 
 /** Lines shown inside the invoice; the rest is paged from `/v1/invoices/:id/lines`, as at Stripe. */
-export const LINES_SHOWN_MAX = 10;
+const LINES_SHOWN_MAX = 10;
 
 export type InvoiceLineView = ReturnType<typeof lineView>;
 export type InvoiceView = ReturnType<typeof invoiceView>;
@@ -200,7 +200,7 @@ export function payDraft(ctx: Context, id: string, paymentIntent: string | null)
   return paid;
 }
 
-export function findInvoice(ctx: Context, id: string) {
+function findInvoice(ctx: Context, id: string) {
   const found = ctx.store.get(invoices, id);
   if (!found) throw noSuch('invoice', id, 'invoice', 404);
   return found;
@@ -210,7 +210,9 @@ function takeNumber(ctx: Context, customerId: string): string {
   const customer = ctx.store.get(customers, customerId)?.view;
   if (!customer || 'deleted' in customer) throw new Error('A finalised invoice has a customer.');
   const sequence = customer.next_invoice_sequence;
-  updateCustomer(ctx, customer.id, { next_invoice_sequence: sequence + 1 });
+  // Not told as customer.updated: nobody changed the customer.
+  const view = { ...customer, next_invoice_sequence: sequence + 1 };
+  ctx.store.put(customers, { id: customer.id, view, hidden: {} });
   return `${customer.invoice_prefix}-${String(sequence).padStart(4, '0')}`;
 }
 

@@ -10,7 +10,7 @@ import type { SessionHidden } from './checkoutSessions.ts';
 import { expandCustomer } from './customers.ts';
 import type { PaymentMethodView } from './paymentMethods.ts';
 
-export type PaymentError = {
+type PaymentError = {
   type: 'card_error' | 'invalid_request_error';
   code: string;
   message: string;

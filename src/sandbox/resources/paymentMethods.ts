@@ -15,14 +15,14 @@ export type BillingDetails = {
   tax_id: string | null;
 };
 
-export type CardFacts = {
+type CardFacts = {
   brand: string;
   funding: string;
   last4: string;
   exp_month: number;
   exp_year: number;
 };
-export type BankFacts = { last4: string; routing_number: string };
+type BankFacts = { last4: string; routing_number: string };
 
 /** How the buyer pays, as typed on the page. */
 export type PaidWith =

@@ -20,9 +20,9 @@ import {
 import { prices, products } from '../tables.ts';
 import { applyMetadata, type Metadata } from './fields.ts';
 
-export type TaxBehavior = 'exclusive' | 'inclusive' | 'unspecified';
+type TaxBehavior = 'exclusive' | 'inclusive' | 'unspecified';
 
-export type CurrencyOption = {
+type CurrencyOption = {
   custom_unit_amount: null;
   tax_behavior: TaxBehavior;
   unit_amount: number | null;
@@ -213,7 +213,7 @@ interface UnitPrice {
   readonly tax_behavior?: TaxBehavior | undefined;
 }
 
-export function unitAmounts(given: UnitPrice, path: string) {
+function unitAmounts(given: UnitPrice, path: string) {
   const at = (name: string) => (path === '' ? name : `${path}[${name}]`);
   const { unit_amount: whole, unit_amount_decimal: exact } = given;
   if (whole !== undefined && exact !== undefined) {

@@ -32,7 +32,7 @@ import {
 } from './priceFactory.ts';
 import { createProduct } from './products.ts';
 
-export const LOOKUP_KEYS_MAX = 10;
+const LOOKUP_KEYS_MAX = 10;
 
 const createParams = {
   ...priceCreateParams,

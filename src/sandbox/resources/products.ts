@@ -91,7 +91,7 @@ const listParams = {
   url,
 };
 
-export type NewProduct = Omit<Parsed<typeof createParams>, 'expand' | 'default_price_data'>;
+type NewProduct = Omit<Parsed<typeof createParams>, 'expand' | 'default_price_data'>;
 
 /** @throws ApiError `resource_already_exists` when the caller chose an id that is taken. */
 export function createProduct(ctx: Context, given: Partial<NewProduct> & { name: string }) {
@@ -141,7 +141,7 @@ export function updateProduct(ctx: Context, id: string, change: Partial<ProductV
   return view;
 }
 
-export function findProduct(ctx: Context, id: string, param: string, status: 400 | 404) {
+function findProduct(ctx: Context, id: string, param: string, status: 400 | 404) {
   const found = ctx.store.get(products, id);
   if (!found) throw noSuch('product', id, param, status);
   return found.view;

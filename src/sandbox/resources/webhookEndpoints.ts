@@ -35,7 +35,7 @@ export type WebhookEndpointView = {
 export type EndpointHidden = { secret: string };
 
 /** Stripe's limit of endpoints in one account. */
-export const ENDPOINTS_MAX = 16;
+const ENDPOINTS_MAX = 16;
 
 const enabledEvents = list(text(100), 300);
 
@@ -57,7 +57,7 @@ const updateParams = {
   url,
 };
 
-export interface NewEndpoint {
+interface NewEndpoint {
   readonly url: string;
   readonly enabled_events: string[];
   readonly secret?: string;
@@ -96,7 +96,8 @@ function findEndpoint(ctx: Context, id: string): WebhookEndpointView {
   return found.view;
 }
 
-function knownEvents(types: string[]): string[] {
+/** @throws ApiError 400 for a type Stripe does not have. */
+export function knownEvents(types: string[]): string[] {
   if (types.length === 0) {
     throw badRequest('Missing required param: enabled_events.', {
       param: 'enabled_events',

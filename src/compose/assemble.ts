@@ -1,0 +1,126 @@
+import type express from 'express';
+import { createApp } from '../api/app.ts';
+import type { HealthChecks } from '../api/deps.ts';
+import { createTokenVerifier } from '../api/identity/tokens.ts';
+import { createLifecycle, type Lifecycle } from '../api/lifecycle.ts';
+import type { Catalogue } from '../catalogue/catalogue.ts';
+import { createCheckout } from '../checkout/checkout.ts';
+import { createPrices, type Prices } from '../checkout/prices.ts';
+import type { Settings } from '../config.ts';
+import type { Clock, Logger, RunAfterResponse } from '../core/ports.ts';
+import { createCredits } from '../credits/credits.ts';
+import { createMirror } from '../credits/mirror.ts';
+import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
+import { jobRegistry } from '../jobs/registry.ts';
+import { requestContext } from '../observability/requestContext.ts';
+import type { ProcessDeps } from '../webhook/process.ts';
+import { sweepAfterReceipt } from '../webhook/sweepAfterReceipt.ts';
+import { createWebhook } from '../webhook/webhook.ts';
+import type { OpenedDatabase } from './openDatabase.ts';
+import type { OpenedRedis } from './openRedis.ts';
+import type { OpenedStripe } from './openStripe.ts';
+import { checkSchema } from './schema.ts';
+
+export interface AssembleOptions {
+  settings: Settings;
+  logger: Logger;
+  clock: Clock;
+  catalogue: Catalogue;
+  /** Opened, and stopped, by the caller. */
+  database: Pick<OpenedDatabase, 'db'>;
+  redis: Pick<OpenedRedis, 'store' | 'guarded'>;
+  stripe: Pick<OpenedStripe, 'stripe' | 'webhookSecrets' | 'formOrigins'>;
+  /** Without a slash at the end. */
+  publicUrl: () => string;
+  runAfterResponse: RunAfterResponse;
+  /** True where no process of its own runs the jobs, so that webhooks have to. */
+  sweepAfterWebhooks: boolean;
+  /** Folder of the web pages, where this process serves them. */
+  staticDir?: string;
+}
+
+/** Purser upon the parts it was given; nothing runs by itself yet. */
+export interface Assembly {
+  app: express.Express;
+  lifecycle: Lifecycle;
+  health: HealthChecks;
+  jobs: JobRegistry;
+  prices: Prices;
+  /** Resolves when what requests have begun has ended: events under way, copies to Redis. */
+  idle(): Promise<void>;
+}
+
+/**
+ * Puts domains and API together. It imports no adapter, so that a bundle holds only those which
+ * its entry has chosen.
+ */
+export function assemble(options: AssembleOptions): Assembly {
+  const { settings, logger, clock, catalogue, publicUrl, runAfterResponse } = options;
+  const { db } = options.database;
+  const { stripe, webhookSecrets, formOrigins } = options.stripe;
+  const redis = options.redis.guarded;
+  const nowMs = () => clock.now().getTime();
+  const mirror = createMirror({ redis, logger, nowMs, runAfterResponse });
+  const credits = createCredits({ db, mirror, buyUrl: () => `${publicUrl()}/pricing` });
+  const prices = createPrices({ stripe, catalogue, mode: settings.mode, clock, logger });
+  const shared = { db, redis, mirror, stripe, catalogue, clock, logger };
+  const processing: ProcessDeps = {
+    ...shared,
+    livemode: settings.mode === 'live',
+    random: Math.random,
+  };
+  const received = createWebhook({
+    ...processing,
+    runAfterResponse,
+    secrets: webhookSecrets,
+    toleranceSeconds: settings.stripe.webhookToleranceSeconds,
+  });
+  const webhook = options.sweepAfterWebhooks
+    ? sweepAfterReceipt(received, { ...processing, runAfterResponse })
+    : received;
+  const checkout = createCheckout({
+    ...shared,
+    credits,
+    prices,
+    publicUrl,
+    returnOrigins: [...settings.http.returnOrigins],
+  });
+  const jobs = createJobs(
+    { db, clock, logger },
+    jobRegistry({ processing, db, redis: options.redis.store }),
+  );
+  const lifecycle = createLifecycle();
+  const health: HealthChecks = {
+    database: () => db.ping(),
+    schema: () => checkSchema(db),
+    redis: () => redis.ping(),
+  };
+  const app = createApp({
+    settings,
+    logger,
+    clock,
+    requestContext,
+    publicUrl,
+    formOrigins,
+    health,
+    credits,
+    checkout,
+    webhook,
+    jobs,
+    catalogue,
+    tokens: createTokenVerifier({ settings, clock }),
+    lifecycle,
+    staticDir: options.staticDir,
+  });
+  return {
+    app,
+    lifecycle,
+    health,
+    jobs,
+    prices,
+    async idle() {
+      await webhook.idle();
+      await mirror.idle();
+    },
+  };
+}

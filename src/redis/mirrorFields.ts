@@ -1,0 +1,71 @@
+import type { MirrorRecord, MirrorWrite, SeenMirror } from '../core/ports.ts';
+import type { Reply } from './connection.ts';
+
+/** Fields of the hash, in the order of the scripts' arguments. */
+export const MIRROR_FIELDS = [
+  'ledger',
+  'version',
+  'balance',
+  'held',
+  'available',
+  'suspended',
+  'valid_until',
+] as const;
+
+/** The values as the contract has them: decimal strings, `suspended` 0 or 1, '' for none. */
+export function encodeMirror(record: MirrorRecord): string[] {
+  return [
+    record.ledger,
+    String(record.version),
+    String(record.balance),
+    String(record.held),
+    String(record.available),
+    record.suspended ? '1' : '0',
+    record.valid_until === null ? '' : String(record.valid_until),
+  ];
+}
+
+/** Null when there is none, or when a field is missing or not what Purser writes. */
+export function decodeMirror(values: Reply): MirrorRecord | null {
+  if (!Array.isArray(values) || values.length !== MIRROR_FIELDS.length) return null;
+  const [ledger, version, balance, held, available, suspended, validUntil] = values;
+  if (typeof ledger !== 'string' || ledger === '') return null;
+  if (suspended !== '0' && suspended !== '1') return null;
+  const numbers = [version, balance, held, available].map(wholeNumber);
+  const until = validUntil === '' ? null : wholeNumber(validUntil);
+  if (until === undefined || !numbers.every((value) => value !== undefined)) return null;
+  return {
+    ledger,
+    version: numbers[0] as number,
+    balance: numbers[1] as number,
+    held: numbers[2] as number,
+    available: numbers[3] as number,
+    suspended: suspended === '1',
+    valid_until: until,
+  };
+}
+
+/** What a scan saw of a hash: [ledger, version]. */
+export function decodeSeen(values: Reply): SeenMirror | null {
+  if (!Array.isArray(values)) return null;
+  const [ledger, text] = values;
+  const version = wholeNumber(text);
+  return typeof ledger === 'string' && version !== undefined ? { ledger, version } : null;
+}
+
+/** Output of writeMirror.lua. */
+export function decodeWrite(output: Reply): MirrorWrite {
+  if (Array.isArray(output)) {
+    const [word, stored] = output;
+    if (word === 'applied' || word === 'equal') return { outcome: word };
+    const storedVersion = wholeNumber(stored);
+    if (word === 'stale' && storedVersion !== undefined) return { outcome: word, storedVersion };
+  }
+  throw new Error(`writeMirror.lua answered ${JSON.stringify(output)}`);
+}
+
+function wholeNumber(value: Reply | undefined): number | undefined {
+  if (typeof value !== 'string' || !/^-?\d{1,16}$/.test(value)) return undefined;
+  const number = Number(value);
+  return Number.isSafeInteger(number) ? number : undefined;
+}

@@ -1,0 +1,240 @@
+import { describe, expect, it } from '@jest/globals';
+import { eventually, openSession, receiver, refusingUrl, testSandbox } from './support/sandbox.ts';
+
+const PAID = ['checkout.session.completed'];
+
+describe('deliveries', () => {
+  it('are signed so that the SDK accepts them, and come for every kind of event', async () => {
+    const sandbox = await testSandbox();
+    const hook = await receiver();
+    const { secret } = await sandbox.ensureWebhookEndpoint({ url: hook.url });
+    expect(secret).toBe(sandbox.webhookSecret);
+    const session = await openSession(sandbox, { metadata: { name: 'Zoë ☕' } });
+    await sandbox.pay(session.id);
+    const expected = (await sandbox.stripe.events.list({ limit: 100 })).data.map(({ id }) => id);
+    await eventually(() =>
+      expect(new Set(hook.received.map(({ event }) => event.id))).toEqual(new Set(expected)),
+    );
+    for (const { body, signature, event } of hook.received) {
+      expect(sandbox.stripe.webhooks.constructEvent(body, signature, secret)).toEqual(event);
+      expect(() =>
+        sandbox.stripe.webhooks.constructEvent(JSON.stringify(event), signature, secret),
+      ).toThrow();
+      expect(() =>
+        sandbox.stripe.webhooks.constructEvent(body, signature, 'whsec_other'),
+      ).toThrow();
+    }
+  });
+
+  it('go only to endpoints that listen to the type, are enabled and still exist', async () => {
+    const sandbox = await testSandbox();
+    const { stripe } = sandbox;
+    const [all, paid, off] = [await receiver(), await receiver(), await receiver()];
+    await stripe.webhookEndpoints.create({ url: all.url, enabled_events: ['*'] });
+    const listed = await stripe.webhookEndpoints.create({
+      url: paid.url,
+      enabled_events: ['checkout.session.completed'],
+      api_version: '2026-10-28.endive',
+      metadata: { for: 'purser' },
+    });
+    expect(listed.secret).toMatch(/^whsec_/);
+    expect(await stripe.webhookEndpoints.retrieve(listed.id)).not.toHaveProperty('secret');
+    const disabled = await stripe.webhookEndpoints.create({ url: off.url, enabled_events: ['*'] });
+    expect(await stripe.webhookEndpoints.update(disabled.id, { disabled: true })).toMatchObject({
+      status: 'disabled',
+    });
+    const session = await openSession(sandbox);
+    await sandbox.pay(session.id);
+    await eventually(() => expect(all.types()).toContain('checkout.session.completed'));
+    await eventually(() => expect(paid.types()).toEqual(PAID));
+    expect(off.types()).toEqual([]);
+    expect((await stripe.webhookEndpoints.list()).data).toHaveLength(3);
+    await stripe.webhookEndpoints.del(listed.id);
+    await stripe.customers.create({});
+    await eventually(() => expect(all.types()).toContain('customer.created'));
+    expect(paid.types()).toEqual(PAID);
+  });
+
+  it.each([
+    ['a misspelt event', { enabled_events: ['checkout.session.complete'] }, 'enabled_events[0]'],
+    ['no events', { enabled_events: [] }, 'enabled_events'],
+    ['another API version', { api_version: '2024-06-20' }, 'api_version=2024-06-20'],
+    ['a bad URL', { url: 'example.com' }, 'url'],
+  ])('are not promised to an endpoint with %s', async (_name, change, param) => {
+    const { stripe } = await testSandbox();
+    await expect(
+      stripe.webhookEndpoints.create({
+        url: 'http://127.0.0.1:1/',
+        enabled_events: ['*'],
+        ...change,
+      } as never),
+    ).rejects.toMatchObject({ statusCode: 400, param });
+  });
+
+  it('are tried again with a fresh signature until the endpoint takes them', async () => {
+    const sandbox = await testSandbox({ retryScheduleMs: [1_100, 20, 20] });
+    const hook = await receiver();
+    hook.answer = (count) => [500, 302, 200][count - 1] ?? 200;
+    const { secret } = await sandbox.ensureWebhookEndpoint({ url: hook.url, enabledEvents: PAID });
+    const session = await openSession(sandbox);
+    await sandbox.pay(session.id);
+    const [event] = (await sandbox.stripe.events.list({ types: PAID })).data;
+    expect(event?.pending_webhooks).toBe(1);
+    await eventually(() => expect(hook.received).toHaveLength(3));
+    const stamps = hook.received.map(({ signature }) => Number(/t=(\d+)/.exec(signature)?.[1]));
+    expect(stamps[1]).toBeGreaterThan(stamps[0] ?? 0);
+    for (const { body, signature } of hook.received)
+      sandbox.stripe.webhooks.constructEvent(body, signature, secret);
+    expect(new Set(hook.received.map(({ event: told }) => told.id)).size).toBe(1);
+    await eventually(async () =>
+      expect((await sandbox.stripe.events.retrieve(event?.id ?? '')).pending_webhooks).toBe(0),
+    );
+    const [delivery] = await sandbox.deliveries({ event: event?.id ?? '' });
+    expect(delivery).toMatchObject({ status: 'succeeded', tries: 2, next_attempt_at: null });
+    expect(delivery?.attempts.map(({ status_code: code }) => code)).toEqual([500, 302, 200]);
+  });
+
+  it('are given up when the schedule ends, and stay visible as undelivered', async () => {
+    const sandbox = await testSandbox({ retryScheduleMs: [10, 10], attemptTimeoutMs: 60 });
+    const hook = await receiver();
+    hook.answer = () => new Promise((resolve) => setTimeout(() => resolve(200), 500));
+    await sandbox.ensureWebhookEndpoint({ url: hook.url, enabledEvents: PAID });
+    await sandbox.ensureWebhookEndpoint({ url: await refusingUrl(), enabledEvents: PAID });
+    const session = await openSession(sandbox);
+    await sandbox.pay(session.id);
+    const failed = await eventually(async () => {
+      const found = await sandbox.deliveries({ status: 'failed' });
+      expect(found).toHaveLength(2);
+      return found;
+    });
+    expect(failed.map(({ attempts }) => attempts.map(({ error }) => error))).toEqual([
+      Array(3).fill(expect.stringContaining('ECONNREFUSED')),
+      Array(3).fill('No answer in time.'),
+    ]);
+    const missed = await sandbox.stripe.events.list({ delivery_success: false });
+    expect(missed.data).toMatchObject([
+      { type: 'checkout.session.completed', pending_webhooks: 2 },
+    ]);
+    expect(
+      (await sandbox.stripe.events.list({ delivery_success: true, types: PAID })).data,
+    ).toEqual([]);
+  });
+
+  it('of different events run at the same time', async () => {
+    const sandbox = await testSandbox();
+    const hook = await receiver();
+    const waiting: ((status: number) => void)[] = [];
+    hook.answer = () => new Promise((resolve) => waiting.push(resolve));
+    await sandbox.ensureWebhookEndpoint({ url: hook.url, enabledEvents: ['customer.created'] });
+    for (let count = 0; count < 5; count += 1) await sandbox.stripe.customers.create({});
+    await eventually(() => expect(waiting).toHaveLength(5));
+    for (const release of waiting) release(200);
+    await eventually(async () =>
+      expect(await sandbox.deliveries({ status: 'succeeded' })).toHaveLength(5),
+    );
+  });
+
+  it('can be sent once more, with a signature of now', async () => {
+    const sandbox = await testSandbox();
+    const hook = await receiver();
+    await sandbox.ensureWebhookEndpoint({ url: hook.url, enabledEvents: PAID });
+    const session = await openSession(sandbox);
+    await sandbox.pay(session.id);
+    await eventually(() => expect(hook.received).toHaveLength(1));
+    await sandbox.resend(hook.received[0]?.event.id ?? '');
+    await eventually(() => expect(hook.received).toHaveLength(2));
+    await expect(sandbox.resend('evt_x')).rejects.toThrow("No such event: 'evt_x'");
+  });
+
+  it('follow a named endpoint to its new URL', async () => {
+    const sandbox = await testSandbox();
+    const [before, after] = [await receiver(), await receiver()];
+    const first = await sandbox.ensureWebhookEndpoint({
+      url: before.url,
+      name: 'app',
+      secret: 'whsec_mine',
+    });
+    const second = await sandbox.ensureWebhookEndpoint({ url: after.url, name: 'app' });
+    expect(second).toEqual(first);
+    await sandbox.stripe.customers.create({});
+    await eventually(() => expect(after.types()).toEqual(['customer.created']));
+    expect(before.types()).toEqual([]);
+  });
+});
+
+describe('faults', () => {
+  async function faulty(
+    faults: Parameters<Awaited<ReturnType<typeof testSandbox>>['setFaults']>[0],
+  ) {
+    const sandbox = await testSandbox();
+    const hook = await receiver();
+    const { secret } = await sandbox.ensureWebhookEndpoint({ url: hook.url });
+    await sandbox.setFaults(faults);
+    return { sandbox, hook, secret, stripe: sandbox.stripe };
+  }
+
+  it('duplicate the first attempt n times', async () => {
+    const { stripe, hook } = await faulty({ duplicate: 7, times: 1 });
+    await stripe.customers.create({});
+    await eventually(() => expect(hook.received).toHaveLength(8));
+    await stripe.products.create({ name: 'after the fault' });
+    await eventually(() => expect(hook.received).toHaveLength(9));
+    expect(new Set(hook.received.map(({ event }) => event.id)).size).toBe(2);
+  });
+
+  it('drop a delivery, which the events API still has', async () => {
+    const { sandbox, stripe, hook } = await faulty({ drop: true, types: ['customer.created'] });
+    await stripe.customers.create({});
+    await stripe.products.create({ name: 'x' });
+    await eventually(() => expect(hook.types()).toEqual(['product.created']));
+    const [lost] = (await stripe.events.list({ delivery_success: false })).data;
+    expect(lost?.type).toBe('customer.created');
+    expect(await sandbox.deliveries({ status: 'dropped' })).toMatchObject([
+      { event: lost?.id, attempts: [] },
+    ]);
+    await sandbox.setFaults({});
+    await sandbox.resend(lost?.id ?? '');
+    await eventually(() => expect(hook.types()).toContain('customer.created'));
+    await eventually(async () =>
+      expect((await stripe.events.list({ delivery_success: false })).data).toEqual([]),
+    );
+  });
+
+  it('sign the first attempt with a wrong secret, and the next one rightly', async () => {
+    const { stripe, hook, secret } = await faulty({ wrong_secret: true });
+    hook.answer = (count) => (count === 1 ? 400 : 200);
+    await stripe.customers.create({});
+    await eventually(() => expect(hook.received).toHaveLength(2));
+    const verify = (at: number) => () =>
+      stripe.webhooks.constructEvent(
+        hook.received[at]?.body ?? '',
+        hook.received[at]?.signature ?? '',
+        secret,
+      );
+    expect(verify(0)).toThrow('No signatures found');
+    expect(verify(1)).not.toThrow();
+  });
+
+  it('reorder: the last event comes first', async () => {
+    const { stripe, hook } = await faulty({ reorder: 3 });
+    for (const name of ['a', 'b', 'c']) await stripe.products.create({ name });
+    await eventually(() => expect(hook.received).toHaveLength(3));
+    const names = hook.received.map(({ event }) => (event.data.object as { name?: string }).name);
+    expect(names).toEqual(['c', 'b', 'a']);
+  });
+
+  it('reorder lets go of a few when no more come', async () => {
+    const { stripe, hook } = await faulty({ reorder: 100 });
+    for (const name of ['a', 'b']) await stripe.products.create({ name });
+    await eventually(() => expect(hook.received).toHaveLength(2));
+  });
+
+  it('delay the first attempt', async () => {
+    const { sandbox, stripe, hook } = await faulty({ delay_ms: 150, times: 1 });
+    await stripe.customers.create({});
+    const [delivery] = await sandbox.deliveries();
+    expect(delivery?.next_attempt_at).toBe((delivery?.created ?? 0) + 150);
+    await eventually(() => expect(hook.received).toHaveLength(1));
+    expect(hook.received[0]?.at).toBeGreaterThanOrEqual((delivery?.created ?? 0) + 150);
+  });
+});
