@@ -47,5 +47,13 @@ export default {
       roots: API_FOLDERS.map((path) => `<rootDir>/${path}`),
       setupFiles: ['<rootDir>/tests/support/onSupabase.js'],
     },
+    // The same suites where the users table is an app's own: see tests/support/existingApp.ts.
+    {
+      ...base,
+      displayName: 'existing app',
+      roots: ['<rootDir>/tests/sql', '<rootDir>/tests/webhook'],
+      testPathIgnorePatterns: ['/existing\\w*\\.test\\.ts$'],
+      globals: { PURSER_TEST_USERS: 'uuid' },
+    },
   ],
 };

@@ -65,7 +65,7 @@ $$;
 -- Idempotent. Locks: the user row.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.link_stripe_customer(p_user_id text, p_customer_id text)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_user purser.accounts;
 begin
@@ -96,7 +96,7 @@ $$;
 create or replace function purser.remember_customer()
 returns trigger language plpgsql security definer set search_path = '' as $$
 begin
-  if new.stripe_customer_id is not null then
+  if new.stripe_customer_id <> '' then
     perform purser.link_customer(new.stripe_customer_id, new.id::text);
   end if;
   return new;
@@ -117,7 +117,7 @@ returns jsonb language plpgsql security definer set search_path = '' as $$
 begin
   insert into public.checkout_sessions (
     session_id, user_id, customer_id, mode, catalogue_id, price_id, quantity, credits, expires_at)
-  values (p_session_id, p_user_id, p_customer_id, p_mode, p_catalogue_id, p_price_id, p_quantity, p_credits, p_expires_at)
+  values (p_session_id, purser.user_key(p_user_id), p_customer_id, p_mode, p_catalogue_id, p_price_id, p_quantity, p_credits, p_expires_at)
   on conflict (session_id) do nothing;
   return jsonb_build_object('outcome', case when found then 'recorded' else 'exists' end);
 end
@@ -171,19 +171,25 @@ alter table public.stripe_customers enable row level security;
 alter table public.checkout_sessions enable row level security;
 drop policy if exists stripe_customers_select_own on public.stripe_customers;
 create policy stripe_customers_select_own on public.stripe_customers for select to authenticated
-  using (user_id = (select auth.jwt() ->> 'sub'));
+  using (user_id = ((select auth.jwt()) ->> 'sub'));
 drop policy if exists checkout_sessions_select_own on public.checkout_sessions;
 create policy checkout_sessions_select_own on public.checkout_sessions for select to authenticated
-  using (user_id = (select auth.jwt() ->> 'sub'));
+  using (user_id = ((select auth.jwt()) ->> 'sub'));
 
 set role purser_ledger;
 revoke all on public.stripe_customers, public.checkout_sessions from public, anon, authenticated, service_role;
 grant select on public.stripe_customers, public.checkout_sessions to authenticated, service_role;
--- Customers of users who were there before the map.
-insert into public.stripe_customers (customer_id, user_id)
-select distinct on (u.stripe_customer_id) u.stripe_customer_id, u.id::text
-from public.users u where u.stripe_customer_id is not null order by u.stripe_customer_id, u.id
-on conflict (customer_id) do nothing;
+-- Customers of users who were there before the map. One that two users share belongs to the first
+-- and is a finding for each other.
+do $$
+begin
+  perform purser.link_customer(u.stripe_customer_id::text, u.id::text)
+  from public.users u
+  where u.stripe_customer_id <> '' and not exists (
+    select from public.stripe_customers c where c.customer_id = u.stripe_customer_id)
+  order by u.id;
+end
+$$;
 reset role;
 
 revoke create on schema public from purser_ledger;

@@ -177,7 +177,7 @@ reset role;
 alter table public.credit_seals enable row level security;
 drop policy if exists credit_seals_select_own on public.credit_seals;
 create policy credit_seals_select_own on public.credit_seals for select to authenticated
-  using (user_id = (select auth.jwt() ->> 'sub'));
+  using (user_id = ((select auth.jwt()) ->> 'sub'));
 
 set role purser_ledger;
 revoke all on public.credit_seals from public, anon, authenticated, service_role;

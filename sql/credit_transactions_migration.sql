@@ -61,131 +61,406 @@ grant usage, create on schema public to purser_ledger;
 
 set role purser_ledger;
 
--- Tables of the app's that bear a name of ours. They stop the migration, unless the person says
--- that they may be moved aside (renamed to <name>_before_purser, nothing in them is changed):
---   set purser.move_aside = 'yes';   or   npm run migrate -- --move-aside
-create or replace procedure purser.make_room(p_tables text[])
+-- Tables and functions of the app's that bear a name of ours are moved aside: renamed to
+-- <name>_before_purser with nothing in them changed, indexes and constraints included, because
+-- `create index if not exists` would take an index of that name for ours. Whether they may be
+-- moved is judged at the end of the file (purser.judge_moved), when both sides can be compared.
+drop procedure if exists purser.make_room(text[]);
+create or replace procedure purser.make_room(p_tables text[], p_functions text[] default '{}')
 language plpgsql set search_path = '' as $$
 declare
-  v_table text;
-  v_foreign text[] := '{}';
+  v_found record;
+  v_index record;
+  v_aside text;
 begin
-  foreach v_table in array p_tables loop
-    if exists (
-      select from pg_catalog.pg_class c
-      where c.relnamespace = 'public'::regnamespace and c.relname = v_table
-        and c.relowner <> 'purser_ledger'::regrole)
+  for v_found in
+    select c.oid, c.relname as name, c.relowner from pg_catalog.pg_class c
+    where c.relnamespace = 'public'::regnamespace and c.relname = any (p_tables)
+      and c.relowner <> 'purser_ledger'::regrole
+    order by c.relname
+  loop
+    -- A backup restored without owners: this is the ledger itself, it must never be moved aside.
+    if to_regprocedure('purser.ledger_id()') is not null and exists (
+      select from pg_catalog.pg_policy p where p.polrelid = v_found.oid
+        and p.polname in (v_found.name || '_select_own', v_found.name || '_select_admin', v_found.name || '_deny'))
     then
-      v_foreign := v_foreign || v_table;
+      raise exception 'public.% is a table of Purser, but belongs to %', v_found.name, v_found.relowner::regrole
+        using errcode = 'object_not_in_prerequisite_state',
+          hint = 'It looks like a backup that was restored without owners. Create the role purser_ledger, then restore it with owners (pg_restore without --no-owner). Nothing was changed.';
+    end if;
+    if not pg_has_role(current_user, v_found.relowner, 'usage') then
+      raise exception 'public.% belongs to %, and % may not rename it', v_found.name, v_found.relowner::regrole, current_user
+        using errcode = 'insufficient_privilege', hint = 'Run the migration as a role that owns it. Nothing was changed.';
+    end if;
+    v_aside := purser.aside_name(v_found.name);
+    execute format('alter table public.%I rename to %I', v_found.name, v_aside);
+    for v_index in
+      select i.relname as name from pg_catalog.pg_index x join pg_catalog.pg_class i on i.oid = x.indexrelid
+      where x.indrelid = v_found.oid
+    loop
+      execute format('alter index public.%I rename to %I', v_index.name, purser.aside_name(v_index.name));
+    end loop;
+    perform purser.note_moved('table', v_found.name, v_aside);
+  end loop;
+
+  for v_found in
+    select p.oid, p.proname as name, p.oid::regprocedure as signature, p.proowner from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace and p.proname = any (p_functions)
+      and p.proowner <> 'purser_ledger'::regrole
+    order by p.oid
+  loop
+    v_aside := purser.aside_name(v_found.name);
+    perform purser.note_moved('function', format('%s(%s)', v_found.name, pg_get_function_identity_arguments(v_found.oid)), v_aside);
+    execute format('alter routine %s rename to %I', v_found.signature, v_aside);
+  end loop;
+end
+$$;
+
+-- A name for what is moved aside that nothing in public bears yet, within 63 bytes.
+create or replace function purser.aside_name(p_name text)
+returns text language plpgsql set search_path = '' as $$
+declare
+  v_name text := left(p_name, 40) || '_before_purser';
+  v_number integer := 1;
+begin
+  while exists (select from pg_catalog.pg_class c where c.relnamespace = 'public'::regnamespace and c.relname = v_name)
+     or exists (select from pg_catalog.pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname = v_name)
+  loop
+    v_number := v_number + 1;
+    v_name := left(p_name, 40) || '_before_purser_' || v_number;
+  end loop;
+  return v_name;
+end
+$$;
+
+-- What this transaction has moved aside: [{kind, name, aside}].
+create or replace function purser.moved()
+returns jsonb language sql set search_path = '' as $$
+  select coalesce(nullif(current_setting('purser.moved', true), ''), '[]')::jsonb
+$$;
+
+create or replace function purser.note_moved(p_kind text, p_name text, p_aside text)
+returns void language sql set search_path = '' as $$
+  select set_config('purser.moved', (purser.moved() || jsonb_build_object('kind', p_kind, 'name', p_name, 'aside', p_aside))::text, true)
+$$;
+
+-- Stops when something was moved aside and nobody has said that it may be, with what differs:
+--   set purser.move_aside = 'yes';   or   npm run migrate -- --move-aside
+-- `npm run migrate` sets it to 'later' and asks once at its end, for one list of all files.
+create or replace procedure purser.judge_moved()
+language plpgsql set search_path = '' as $$
+declare
+  v_names text;
+  v_detail text;
+begin
+  if purser.moved() = '[]' or current_setting('purser.move_aside', true) in ('yes', 'later') then
+    return;
+  end if;
+  select string_agg(m.name, ', ' order by m.place), string_agg(
+    case m.kind
+      when 'function' then format('public.%s is a function of your own', m.name)
+      else format('public.%s is a table of your own: %s', m.name, purser.column_differences(m.aside, m.name)) end,
+    e'\n' order by m.place)
+  into v_names, v_detail
+  from (
+    select r.value ->> 'kind' as kind, r.value ->> 'name' as name, r.value ->> 'aside' as aside, r.ordinality as place
+    from jsonb_array_elements(purser.moved()) with ordinality r) m;
+  raise exception 'this database has its own %', v_names
+    using errcode = 'duplicate_table', detail = v_detail,
+      hint = 'Purser needs these names. To keep yours under the name <name>_before_purser, run set purser.move_aside = ''yes''; before this file, or npm run migrate -- --move-aside. Nothing was changed.';
+end
+$$;
+
+-- How the columns of the app's table and of ours differ, in words.
+create or replace function purser.column_differences(p_theirs text, p_ours text)
+returns text language sql set search_path = '' as $$
+  with theirs as (
+    select a.attname::text as name, format_type(a.atttypid, a.atttypmod) as type, a.attnum from pg_catalog.pg_attribute a
+    where a.attrelid = to_regclass('public.' || quote_ident(p_theirs)) and a.attnum > 0 and not a.attisdropped),
+  ours as (
+    select a.attname::text as name, format_type(a.atttypid, a.atttypmod) as type, a.attnum from pg_catalog.pg_attribute a
+    where a.attrelid = to_regclass('public.' || quote_ident(p_ours)) and a.attnum > 0 and not a.attisdropped),
+  parts as (
+    select 1 as place, 'only yours: ' || string_agg(format('%s %s', t.name, t.type), ', ' order by t.attnum) as part
+    from theirs t where not exists (select from ours o where o.name = t.name)
+    union all
+    select 2, 'only Purser''s: ' || string_agg(format('%s %s', o.name, o.type), ', ' order by o.attnum)
+    from ours o where not exists (select from theirs t where t.name = o.name)
+    union all
+    select 3, 'of another type: ' || string_agg(format('%s %s, Purser''s %s', t.name, t.type, o.type), ', ' order by t.attnum)
+    from theirs t join ours o on o.name = t.name and o.type <> t.type)
+  select coalesce(string_agg(part, '; ' order by place), 'its columns are the same') from parts where part is not null
+$$;
+
+-- The type of users.id as Purser works with it; a domain counts as what it is made of.
+create or replace function purser.users_id_type()
+returns text language sql stable set search_path = '' as $$
+  select format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null)
+  from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
+  where a.attrelid = to_regclass('public.users') and a.attname = 'id' and not a.attisdropped
+$$;
+
+-- True while this transaction takes over a public.users of the app's.
+create or replace function purser.adopting()
+returns boolean language sql set search_path = '' as $$
+  select coalesce(current_setting('purser.adopting', true), '') = 'yes'
+$$;
+
+-- What in the build of public.users would break under Purser, a sentence each.
+create or replace function purser.users_problems()
+returns text[] language plpgsql set search_path = '' as $$
+declare
+  v_users regclass := to_regclass('public.users');
+  v_problems text[] := '{}';
+  v_table record;
+  v_balance record;
+  v_found text;
+  v_count bigint;
+begin
+  select c.relkind, c.relowner into v_table from pg_catalog.pg_class c where c.oid = v_users;
+  if v_table.relkind <> 'r' then
+    return array[format('public.users is %s. Purser needs an ordinary table of that name.', case v_table.relkind
+      when 'v' then 'a view' when 'm' then 'a materialized view' when 'p' then 'a partitioned table'
+      when 'f' then 'a foreign table' else 'no table' end)];
+  end if;
+  if not pg_has_role(current_user, v_table.relowner, 'usage') then
+    return array[format('public.users belongs to the role %s, and %s may not change it. Run the migration as a role that owns it.',
+      v_table.relowner::regrole, current_user)];
+  end if;
+
+  if purser.users_id_type() is null then
+    v_problems := v_problems || 'public.users has no column id.'::text;
+  elsif purser.users_id_type() not in ('text', 'character varying', 'uuid', 'smallint', 'integer', 'bigint') then
+    v_problems := v_problems || format('public.users.id is of type %s. Purser works with text, varchar, uuid, smallint, integer and bigint.', purser.users_id_type());
+  elsif not exists (
+    select from pg_catalog.pg_index i
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where i.indrelid = v_users and i.indisunique and i.indisvalid and i.indimmediate
+      and i.indnkeyatts = 1 and i.indpred is null and a.attname = 'id' and a.attnotnull)
+  then
+    v_problems := v_problems || 'public.users.id is not a primary key, nor unique and not null (and not deferrable) by itself.'::text;
+  end if;
+
+  select string_agg(a.attname, ', ' order by a.attnum) into v_found from pg_catalog.pg_attribute a
+  where a.attrelid = v_users and not a.attisdropped
+    and a.attname in ('credits_held', 'credits_debt', 'credits_version', 'credits_suspended', 'entry_count');
+  if v_found is not null then
+    v_problems := v_problems || format('public.users has columns of its own where Purser keeps its books: %s. Rename them.', v_found);
+  end if;
+  select string_agg(format('%s %s', a.attname, format_type(a.atttypid, null)), ', ' order by a.attnum) into v_found
+  from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
+  where a.attrelid = v_users and not a.attisdropped
+    and a.attname in ('email', 'plan', 'stripe_customer_id') and t.typcategory <> 'S';
+  if v_found is not null then
+    v_problems := v_problems || format('Purser keeps text in columns of public.users that are of another type: %s. Rename them or make them text.', v_found);
+  end if;
+
+  select a.attnum, a.attgenerated, format_type(a.atttypid, null) as type into v_balance
+  from pg_catalog.pg_attribute a
+  where a.attrelid = v_users and a.attname = 'credits_balance' and not a.attisdropped;
+  if v_balance.attgenerated <> '' then
+    v_problems := v_problems || 'public.users.credits_balance is a generated column. Drop its expression (alter column credits_balance drop expression).'::text;
+  elsif v_balance.type not in ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision') then
+    v_problems := v_problems || format('public.users.credits_balance is of type %s, not a number.', v_balance.type);
+  elsif v_balance.attnum is not null then
+    -- Floats are compared as floats: as numeric they would lose digits.
+    execute format('select count(*) from public.users where credits_balance <> trunc(credits_balance::%1$s)
+      or abs(credits_balance::%1$s) > 9007199254740991',
+      case when v_balance.type in ('real', 'double precision') then 'double precision' else 'numeric' end) into v_count;
+    if v_count > 0 then
+      v_problems := v_problems || format('%s users have a credits_balance that is fractional or beyond 2^53 - 1. Credits are whole: round them first.', v_count);
+    end if;
+    if v_balance.type <> 'bigint' then
+      select string_agg(distinct case d.classid
+        when 'pg_rewrite'::regclass then
+          (select format('view %s', r.ev_class::regclass) from pg_catalog.pg_rewrite r where r.oid = d.objid)
+        else pg_describe_object(d.classid, d.objid, 0) end, ', ') into v_found
+      from pg_catalog.pg_depend d
+      where d.refclassid = 'pg_class'::regclass and d.refobjid = v_users and d.refobjsubid = v_balance.attnum
+        and (d.classid in ('pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_trigger'::regclass,
+            'pg_proc'::regclass, 'pg_publication_rel'::regclass)
+          or (d.classid = 'pg_attrdef'::regclass and exists (
+            select from pg_catalog.pg_attrdef f where f.oid = d.objid and f.adnum <> v_balance.attnum)));
+      if v_found is not null then
+        v_problems := v_problems || format('public.users.credits_balance is of type %s and cannot become bigint while these use it: %s. Drop them, and make them again afterwards.', v_balance.type, v_found);
+      end if;
+    end if;
+  end if;
+
+  select string_agg(r.rulename, ', ' order by r.rulename) into v_found from pg_catalog.pg_rewrite r where r.ev_class = v_users;
+  if v_found is not null then
+    v_problems := v_problems || format('Rules on public.users change what Purser writes: %s. Make triggers of them.', v_found);
+  end if;
+  select string_agg(p.polname, ', ' order by p.polname) into v_found from pg_catalog.pg_policy p
+  where p.polrelid = v_users and not p.polpermissive
+    and (0 = any (p.polroles) or exists (select from unnest(p.polroles) r where pg_has_role('purser_ledger', r, 'usage')));
+  if v_found is not null then
+    v_problems := v_problems || format('Restrictive policies on public.users would hide rows from Purser: %s. Name their roles (alter policy ... to authenticated).', v_found);
+  end if;
+  -- Update triggers run inside Purser's functions: with an empty search_path, as purser_ledger.
+  select string_agg(format('%s (function %s)', t.tgname, p.oid::regprocedure), ', ' order by t.tgname) into v_found
+  from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+  join pg_catalog.pg_language l on l.oid = p.prolang
+  where t.tgrelid = v_users and not t.tgisinternal and (t.tgtype & 16) > 0 and t.tgenabled in ('O', 'A')
+    and l.lanname not in ('c', 'internal')
+    and (t.tgattr = '' or exists (
+      select from pg_catalog.pg_attribute a where a.attrelid = v_users and a.attnum = any (t.tgattr)
+        and a.attname in ('email', 'plan', 'stripe_customer_id', 'credits_balance')))
+    and not exists (select from unnest(coalesce(p.proconfig, '{}')) c where c like 'search_path=%');
+  if v_found is not null then
+    v_problems := v_problems || format('Update triggers on public.users have no search_path of their own and would fail inside Purser''s functions: %s. Use alter function ... set search_path = public.', v_found);
+  end if;
+  return v_problems;
+end
+$$;
+
+create or replace procedure purser.refuse_users(p_problems text[])
+language plpgsql set search_path = '' as $$
+begin
+  raise exception 'public.users cannot be taken over as it is'
+    using errcode = 'object_not_in_prerequisite_state',
+      detail = array_to_string(p_problems, e'\n'), hint = 'Nothing was changed. Mend the list above, then run the migration again.';
+end
+$$;
+
+-- Changes a row of public.users the way Purser's functions will, as purser_ledger, and takes it
+-- back: constraints and triggers of the app's say by themselves what they would refuse. Returns a
+-- sentence for each failure. Without a row there is nothing to try, but a row made for it.
+create or replace function purser.users_trial()
+returns text[] language plpgsql set search_path = '' as $$
+declare
+  v_problems text[] := '{}';
+  v_problem text;
+  v_seen text[] := '{}';
+  v_state text;
+  v_message text;
+  v_context text;
+  v_change text;
+  v_id text;
+  v_new_id text := gen_random_uuid()::text;
+  v_count integer;
+begin
+  if purser.users_id_type() in ('smallint', 'integer', 'bigint') then
+    execute 'select (coalesce(max(id), 0) + 1)::text from public.users' into v_new_id;
+  end if;
+  -- A sign-up as Purser would write it. That it needs more columns is no problem: the app inserts.
+  begin
+    set local role purser_ledger;
+    execute format('insert into public.users (id, email) values (%L, %L)', v_new_id, 'trial@purser.invalid');
+    execute 'select id::text from public.users order by id limit 1' into v_id;
+    raise exception using errcode = 'PT200';
+  exception
+    -- The id has to exist elsewhere first (auth.users): sign-ups do that. Required columns are
+    -- named by themselves, below.
+    when sqlstate 'PT200' or foreign_key_violation or not_null_violation then null;
+    when others then
+      raise warning 'purser: Purser cannot insert rows into public.users by itself, your app does (%)', sqlerrm;
+  end;
+
+  foreach v_change in array array[
+    'credits_balance = 7 and credits_debt = 0 and credits_version = 1 and entry_count = 1',
+    'credits_balance = 0 and credits_held = 0 and credits_version = 2 and entry_count = 2',
+    'credits_balance = -7 and credits_debt = 7 and credits_version = 3 and entry_count = 3',
+    'stripe_customer_id = ''cus_purser_trial''']
+  loop
+    v_problem := null;
+    begin
+      set local role purser_ledger;
+      execute 'select id::text from public.users order by id limit 1' into v_id;
+      if v_id is null then
+        begin
+          execute format('insert into public.users (id, email) values (%L, %L)', v_new_id, 'trial@purser.invalid');
+          v_id := v_new_id;
+        exception when others then
+          -- Told above. Without any row nothing can be tried.
+          raise exception using errcode = 'PT200';
+        end;
+      end if;
+      set constraints all immediate;
+      execute format('update public.users set %s where id = %L', replace(v_change, ' and ', ', '), v_id);
+      execute format('select count(*) from public.users where id = %L and %s', v_id, v_change) into v_count;
+      if v_count = 0 then
+        v_problem := 'a trigger of the app''s undoes it.';
+      end if;
+      raise exception using errcode = 'PT200';
+    exception
+      when sqlstate 'PT200' then null;
+      when others then
+        get stacked diagnostics v_message = message_text, v_context = pg_exception_context;
+        v_problem := v_message || coalesce(' in ' || (
+          select l.line from regexp_split_to_table(split_part(v_context, 'PL/pgSQL function purser.users_trial()', 1), e'\n')
+            with ordinality l(line, place)
+          where l.line like '%function %' order by l.place limit 1), '') || '.';
+    end;
+    if v_problem is not null and v_problem <> all (v_seen) then
+      v_seen := v_seen || v_problem;
+      v_problems := v_problems || format('Purser could not write to a row of public.users (%s): %s', replace(v_change, ' and ', ', '), v_problem);
     end if;
   end loop;
-  if cardinality(v_foreign) > 0 and coalesce(current_setting('purser.move_aside', true), '') <> 'yes' then
-    raise exception 'this database has its own %', array_to_string(v_foreign, ', ')
-      using errcode = 'duplicate_table',
-        detail = (
-          select string_agg(format('public.%s (%s)', c.relname, (
-            select string_agg(format('%s %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum)
-            from pg_catalog.pg_attribute a
-            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)), e'\n' order by c.relname)
-          from pg_catalog.pg_class c
-          where c.relnamespace = 'public'::regnamespace and c.relname = any (v_foreign)),
-        hint = 'Purser needs these names. To keep your tables under the name <table>_before_purser, run set purser.move_aside = ''yes''; before this file, or npm run migrate -- --move-aside. Nothing was changed.';
-  end if;
-  foreach v_table in array v_foreign loop
-    execute format('alter table public.%I rename to %I', v_table, v_table || '_before_purser');
-  end loop;
+  return v_problems;
 end
 $$;
 
 reset role;
 
-call purser.make_room(array['credit_transactions', 'credit_sources', 'credit_grants',
-  'closed_accounts', 'audit_events', 'reconciliation_findings']);
+call purser.make_room(
+  array['credit_transactions', 'credit_sources', 'credit_grants', 'closed_accounts', 'audit_events', 'reconciliation_findings'],
+  array['validate_credits_consistency', 'sync_user_credits']);
 
 do $$
 declare
   v_users regclass := to_regclass('public.users');
-  v_problems text[] := '{}';
-  v_balance record;
+  v_problems text[];
   v_found text;
-  v_count bigint;
+  v_gives boolean;
 begin
+  perform set_config('purser.adopting', '', true);
   if v_users is null or exists (
-    select from pg_attribute where attrelid = v_users and attname = 'credits_version' and not attisdropped)
+    select from pg_trigger where tgrelid = v_users and tgname = 'purser_money_guard')
   then
     return;
   end if;
-
-  if (select relkind from pg_class where oid = v_users) <> 'r' then
-    v_problems := v_problems || 'public.users is not an ordinary table.'::text;
-  end if;
-  if not exists (
-    select from pg_index i
-    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-    where i.indrelid = v_users and i.indisunique and i.indnkeyatts = 1 and i.indpred is null and a.attname = 'id')
-  then
-    v_problems := v_problems || 'public.users has no column id that is unique by itself.'::text;
-  end if;
-
-  select string_agg(polname, ', ') into v_found from pg_policy where polrelid = v_users and not polpermissive;
-  if v_found is not null then
-    v_problems := v_problems || format('Restrictive policies on public.users would hide rows from Purser: %s. Give them a TO clause without purser_ledger.', v_found);
-  end if;
-
-  select a.attnum, a.atttypid, format_type(a.atttypid, null) as type into v_balance
-  from pg_attribute a where a.attrelid = v_users and a.attname = 'credits_balance' and not a.attisdropped;
-  if v_balance.attnum is not null then
-    if v_balance.type not in ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision') then
-      v_problems := v_problems || format('public.users.credits_balance is of type %s, not a number.', v_balance.type);
-    else
-      execute 'select count(*) from public.users where credits_balance <> trunc(credits_balance::numeric)
-        or abs(credits_balance::numeric) > 9007199254740991' into v_count;
-      if v_count > 0 then
-        v_problems := v_problems || format('%s users have a credits_balance that is fractional or beyond 2^53 - 1. Credits are whole: round them first.', v_count);
-      end if;
-    end if;
-    if v_balance.type <> 'bigint' then
-      select string_agg(distinct r.ev_class::regclass::text, ', ') into v_found
-      from pg_depend d join pg_rewrite r on r.oid = d.objid
-      where d.classid = 'pg_rewrite'::regclass and d.refobjid = v_users and d.refobjsubid = v_balance.attnum;
-      if v_found is not null then
-        v_problems := v_problems || format('Views use public.users.credits_balance, so it cannot become bigint: %s. Drop them, and make them again afterwards.', v_found);
-      end if;
-    end if;
-  end if;
-
-  -- Triggers of the app's run inside Purser's functions: with an empty search_path, as purser_ledger.
-  select string_agg(format('%s (%s)', t.tgname, p.oid::regprocedure), ', ') into v_found
-  from pg_trigger t join pg_proc p on p.oid = t.tgfoid
-  join pg_language l on l.oid = p.prolang
-  where t.tgrelid = v_users and not t.tgisinternal and (t.tgtype & 16) > 0
-    and l.lanname not in ('c', 'internal')
-    and not exists (select from unnest(coalesce(p.proconfig, '{}')) c where c like 'search_path=%');
-  if v_found is not null then
-    v_problems := v_problems || format('Update triggers on public.users have no search_path of their own and would fail inside Purser''s functions: %s. Use alter function ... set search_path = public (and security definer where they write other tables).', v_found);
-  end if;
-
+  v_problems := purser.users_problems();
   if cardinality(v_problems) > 0 then
-    raise exception 'public.users cannot be taken over as it is'
-      using errcode = 'object_not_in_prerequisite_state',
-        detail = array_to_string(v_problems, e'\n'), hint = 'Nothing was changed. Mend the list above, then run the migration again.';
+    if coalesce(current_setting('purser.move_aside', true), '') <> 'yes' then
+      v_problems := v_problems || array(
+        select format('public.%s is a %s of your own, and Purser needs its name: allow it to be moved aside.', m ->> 'name', m ->> 'kind')
+        from jsonb_array_elements(purser.moved()) m);
+    end if;
+    call purser.refuse_users(v_problems);
   end if;
+  perform set_config('purser.adopting', 'yes', true);
 
-  if v_balance.attnum is not null then
+  select pg_get_expr(d.adbin, d.adrelid) into v_found
+  from pg_attribute a join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+  where a.attrelid = v_users and a.attname = 'credits_balance' and not a.attisdropped;
+  if v_found is not null then
+    execute format('select (%s)::numeric <> 0', v_found) into v_gives;
+  end if;
+  if v_gives then
+    raise warning 'purser: new users had % credits by default (public.users.credits_balance); from now on 0: grant them by function, or set free_plan.welcome_credits', v_found;
+  end if;
+  if exists (select from pg_attribute where attrelid = v_users and attname = 'credits_balance' and not attisdropped) then
     alter table public.users alter column credits_balance drop default;
-    if v_balance.type <> 'bigint' then
+    if (select atttypid from pg_attribute where attrelid = v_users and attname = 'credits_balance') <> 'bigint'::regtype then
       alter table public.users alter column credits_balance type bigint using credits_balance::bigint;
     end if;
-    update public.users set credits_balance = 0 where credits_balance is null;
-    alter table public.users alter column credits_balance set default 0, alter column credits_balance set not null;
+    alter table public.users alter column credits_balance set default 0;
   end if;
 
-  select string_agg(a.attname, ', ') into v_found
+  select string_agg(a.attname, ', ' order by a.attnum) into v_found
   from pg_attribute a
   where a.attrelid = v_users and a.attnum > 0 and not a.attisdropped and a.attnotnull and not a.atthasdef
-    and a.attidentity = '' and a.attname not in ('id', 'email');
+    and a.attidentity = '' and a.attname not in ('id', 'email', 'credits_balance');
   if v_found is not null then
     raise warning 'purser: rows of public.users need %; Purser cannot create users by itself, your app inserts them', v_found;
+  end if;
+  select string_agg(distinct p.oid::regprocedure::text, ', ') into v_found
+  from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+  where n.nspname not in ('purser', 'pg_catalog', 'information_schema') and n.nspname not like 'pg\_%'
+    and p.proowner <> 'purser_ledger'::regrole and p.prosrc ilike '%credits\_balance%';
+  if v_found is not null then
+    raise warning 'purser: these functions of yours name credits_balance, which only Purser''s functions may change from now on: %', v_found;
   end if;
 end
 $$;
@@ -205,7 +480,7 @@ begin
     comment on table public.users is 'Who owns credits. The credits_ columns are a projection of credit_transactions and change only through Purser''s functions.';
     alter table public.users enable row level security;
     create policy users_select_own on public.users for select to authenticated
-      using (id = (select auth.jwt() ->> 'sub'));
+      using (id = ((select auth.jwt()) ->> 'sub'));
     grant select on public.users to authenticated, service_role;
     grant insert (id, email), update (email), delete on public.users to service_role;
   end if;
@@ -258,6 +533,20 @@ grant select (id, email, plan, stripe_customer_id, credits_balance, credits_held
   update (email, plan, stripe_customer_id, credits_balance, credits_held, credits_debt,
     credits_version, credits_suspended, entry_count)
   on public.users to purser_ledger;
+
+do $$
+declare
+  v_problems text[];
+begin
+  if purser.adopting() then
+    v_problems := purser.users_trial();
+    if cardinality(v_problems) > 0 then
+      call purser.refuse_users(v_problems);
+    end if;
+  end if;
+end
+$$;
+
 grant insert (stripe_customer_id), update (stripe_customer_id) on public.users to service_role;
 
 -- ---------------------------------------------------------------------------------------------
@@ -269,7 +558,8 @@ set role purser_ledger;
 -- What Purser reads of a user, and the row type of its functions; other columns of the table are
 -- the app's own and are neither read nor needed. `user_id` is the spelling used everywhere else.
 create or replace view purser.accounts as
-  select u.id, u.id::text as user_id, u.email, u.plan, u.stripe_customer_id, u.credits_balance,
+  select u.id, u.id::text as user_id, u.email::text as email, coalesce(u.plan::text, 'free') as plan,
+         u.stripe_customer_id::text as stripe_customer_id, u.credits_balance,
          u.credits_held, u.credits_debt, u.credits_version, u.credits_suspended, u.entry_count
   from public.users u;
 
@@ -435,15 +725,11 @@ returns void language sql set search_path = '' as $$
 $$;
 
 -- The caller's spelling of a user id as the type of users.id; null where it cannot be one.
-create or replace function purser.to_user_id(p_user_id text)
-returns text language plpgsql immutable set search_path = '' as $$ begin return p_user_id; end $$;
 do $$
 declare
-  v_type text := (
-    select format_type(atttypid, null) from pg_attribute
-    where attrelid = 'public.users'::regclass and attname = 'id');
+  v_type text := purser.users_id_type();
 begin
-  drop function purser.to_user_id(text);
+  drop function if exists purser.to_user_id(text);
   if v_type in ('text', 'character varying') then
     execute 'create function purser.to_user_id(p_user_id text) returns text
       language plpgsql immutable set search_path = '''' as $f$ begin return p_user_id; end $f$';
@@ -458,6 +744,13 @@ begin
       end $f$', v_type);
   end if;
 end
+$$;
+
+-- The one spelling of a user id that the books use, for a user without a row as well: a uuid may
+-- come in upper case or in braces. What cannot be an id stays as it is, and is found nowhere.
+create or replace function purser.user_key(p_user_id text)
+returns text language sql immutable set search_path = '' as $$
+  select coalesce(purser.to_user_id(p_user_id)::text, p_user_id)
 $$;
 
 -- Locks and returns the user row; all fields null where there is none. FOR NO KEY UPDATE, so
@@ -695,17 +988,20 @@ $$;
 -- ensure_user: the row of a user, created when there is none.
 --   p_replace  true = the given e-mail and customer replace those of the row; false = they only
 --              fill empty columns (a sign-in must not overwrite what the app keeps there).
--- Answers {outcome: created | exists | not_found, user_id, email, stripe_customer_id, created}.
--- not_found: the id cannot be one of this table, or the app's own columns forbid a bare row.
+-- Answers {outcome: created | exists | not_found, user_id, email, stripe_customer_id, created,
+-- reason}. not_found: the id cannot be one of this table, or the app's own columns, constraints or
+-- triggers forbid a bare row (`reason` says which). exists with a `reason`: the app's table
+-- refused the new e-mail or customer, and the row stays as it was.
 -- Idempotent. Locks: the user row when it is changed.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.ensure_user(
   p_user_id text, p_email text default null, p_stripe_customer_id text default null,
   p_replace boolean default false)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_user purser.accounts;
   v_created boolean := false;
+  v_reason text;
 begin
   if purser.to_user_id(p_user_id) is null or p_user_id = '' then
     return jsonb_build_object('outcome', 'not_found');
@@ -718,7 +1014,10 @@ begin
       on conflict (id) do nothing
       returning true into v_created;
     exception
-      when not_null_violation or foreign_key_violation or check_violation or unique_violation then
+      -- Classes 23 and 42, and what a trigger of the app's raises. Time-outs and deadlocks pass:
+      -- they say nothing about the user.
+      when integrity_constraint_violation or syntax_error_or_access_rule_violation
+           or raise_exception or string_data_right_truncation then
         return jsonb_build_object('outcome', 'not_found', 'reason', sqlerrm);
     end;
     v_created := coalesce(v_created, false);
@@ -729,17 +1028,24 @@ begin
     or (p_stripe_customer_id is not null and v_user.stripe_customer_id is distinct from p_stripe_customer_id
         and (p_replace or v_user.stripe_customer_id is null)))
   then
-    update public.users u
-    set email = case when p_replace then coalesce(p_email, u.email) else coalesce(u.email, p_email) end,
-        stripe_customer_id = case when p_replace then coalesce(p_stripe_customer_id, u.stripe_customer_id)
-                                  else coalesce(u.stripe_customer_id, p_stripe_customer_id) end
-    where u.id = v_user.id
-    returning u.email, u.stripe_customer_id into v_user.email, v_user.stripe_customer_id;
+    begin
+      update public.users u
+      set email = case when p_replace then coalesce(p_email, u.email) else coalesce(u.email, p_email) end,
+          stripe_customer_id = case when p_replace then coalesce(p_stripe_customer_id, u.stripe_customer_id)
+                                    else coalesce(u.stripe_customer_id, p_stripe_customer_id) end
+      where u.id = v_user.id
+      returning u.email, u.stripe_customer_id into v_user.email, v_user.stripe_customer_id;
+    exception
+      -- An e-mail that another row has must not keep a user from signing in.
+      when integrity_constraint_violation or string_data_right_truncation then
+        v_reason := sqlerrm;
+    end;
   end if;
   return jsonb_build_object(
     'outcome', case when v_created then 'created' else 'exists' end,
     'user_id', v_user.user_id, 'email', v_user.email,
-    'stripe_customer_id', v_user.stripe_customer_id, 'created', v_created);
+    'stripe_customer_id', v_user.stripe_customer_id, 'created', v_created)
+    || case when v_reason is null then '{}' else jsonb_build_object('reason', v_reason) end;
 end
 $$;
 
@@ -766,9 +1072,10 @@ create or replace function public.grant_credits(
   p_stripe_session_id text default null, p_stripe_payment_intent_id text default null,
   p_stripe_invoice_id text default null,
   p_event_at timestamptz default null, p_now timestamptz default null)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_user purser.accounts;
+  v_user_id text;
   v_now timestamptz;
   v_keys text[];
   v_claimed text[] := '{}';
@@ -796,6 +1103,7 @@ begin
   from jsonb_array_elements_text(p_sources) k;
 
   v_user := purser.lock_user(p_user_id);
+  v_user_id := coalesce(v_user.user_id, purser.user_key(p_user_id));
   v_now := coalesce(p_now, clock_timestamp());
   if v_user.id is not null then
     v_user := purser.expire_due(v_user, v_now);
@@ -810,16 +1118,16 @@ begin
     from public.credit_sources s where s.source_key = any (v_keys);
 
     if v_owner.owners > 1
-       or (v_owner.owners = 1 and v_owner.user_id <> coalesce(v_user.user_id, p_user_id)) then
-      perform purser.record_finding('source_conflict', p_key, p_user_id, jsonb_build_object(
+       or (v_owner.owners = 1 and v_owner.user_id <> v_user_id) then
+      perform purser.record_finding('source_conflict', p_key, v_user_id, jsonb_build_object(
         'sources', p_sources, 'amount', v_amount, 'owners', (
           select jsonb_agg(jsonb_build_object('source', s.source_key, 'user_id', s.user_id, 'entry_number', s.entry_number))
           from public.credit_sources s where s.source_key = any (v_keys))));
-      return jsonb_build_object('outcome', 'conflict', 'user_id', p_user_id);
+      return jsonb_build_object('outcome', 'conflict', 'user_id', v_user_id);
     end if;
 
     select * into v_entry from public.credit_transactions t
-    where t.user_id = coalesce(v_user.user_id, p_user_id)
+    where t.user_id = v_user_id
       and (t.entry_number = v_owner.entry_number
            or (v_owner.owners = 0 and t.idempotency_key = p_key));
     if found then
@@ -838,7 +1146,7 @@ begin
         case when v_user.id is not null then purser.mirror_record(v_user) end);
     end if;
     if v_user.id is null then
-      return jsonb_build_object('outcome', 'not_found', 'user_id', p_user_id);
+      return jsonb_build_object('outcome', 'not_found', 'user_id', v_user_id);
     end if;
 
     -- Claim all, in key order so that two settlements cannot wait for each other.
@@ -902,7 +1210,7 @@ create or replace function public.consume_credits(
   p_user_id text, p_amount bigint, p_key text,
   p_description text default null, p_metadata jsonb default '{}',
   p_now timestamptz default null)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_user purser.accounts;
   v_now timestamptz;
@@ -949,7 +1257,7 @@ $$;
 -- the next spending call would take. Locks: the user row, then only.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.get_credit_balance(p_user_id text, p_now timestamptz default null)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_now timestamptz := coalesce(p_now, clock_timestamp());
   v_answer jsonb;
@@ -999,7 +1307,7 @@ returns jsonb language plpgsql stable security definer set search_path = '' as $
 declare
   v_user_id text := coalesce(
     (select u.id::text from public.users u where u.id = purser.to_user_id(p_user_id)),
-    (select c.user_id from public.closed_accounts c where c.user_id = p_user_id));
+    (select c.user_id from public.closed_accounts c where c.user_id = purser.user_key(p_user_id)));
   v_limit integer := least(greatest(coalesce(p_limit, 50), 1), 100);
   v_data jsonb;
   v_more boolean;
@@ -1124,7 +1432,8 @@ begin
   for v_user in
     select a.* from purser.accounts a
     where a.id in (
-      select purser.to_user_id(g.user_id) from public.credit_grants g
+      -- Lots of closed accounts wait for their return: they must not use up the limit.
+      select u.id from public.credit_grants g join public.users u on u.id = purser.to_user_id(g.user_id)
       where g.exhausted_at is null and g.expires_at <= v_now
       order by g.expires_at limit v_limit)
     order by a.id for no key update skip locked
@@ -1196,7 +1505,7 @@ $$;
 -- Answers {user_id, before, after, changed}. Errors: user_not_found (PT404). Locks: the user row.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.sync_user_credits(p_user_id text)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_user purser.accounts;
   v_total bigint;
@@ -1285,17 +1594,25 @@ call purser.guard_table('credit_grants', false);
 call purser.guard_table('closed_accounts', false);
 
 -- Money columns and the id of `users` change only inside Purser's functions. Writing them with
--- the value they have is allowed: many apps save whole rows.
+-- the value they have is allowed: many apps save whole rows. In an app's own table users may
+-- often edit their own row: what they buy and whose Stripe customer they are is not theirs to
+-- write either.
 create or replace function purser.refuse_money_change()
 returns trigger language plpgsql set search_path = '' as $$
 begin
   if old.id = new.id and (
     current_user = 'purser_ledger'
-    or (old.credits_balance, old.credits_held, old.credits_debt, old.credits_version, old.credits_suspended, old.entry_count)
-      is not distinct from
-      (new.credits_balance, new.credits_held, new.credits_debt, new.credits_version, new.credits_suspended, new.entry_count))
+    or ((old.credits_balance, old.credits_held, old.credits_debt, old.credits_version, old.credits_suspended, old.entry_count)
+        is not distinct from
+        (new.credits_balance, new.credits_held, new.credits_debt, new.credits_version, new.credits_suspended, new.entry_count)
+      and (current_user not in ('anon', 'authenticated')
+        or (old.plan, old.stripe_customer_id) is not distinct from (new.plan, new.stripe_customer_id))))
   then
-    return new;
+    return null;
+  end if;
+  if current_user in ('anon', 'authenticated') then
+    raise exception 'users may not write credits_ columns, entry_count, id, plan or stripe_customer_id of %', tg_table_name
+      using errcode = 'insufficient_privilege';
   end if;
   raise exception 'credits_ columns, entry_count and id of % change only through Purser''s functions', tg_table_name
     using errcode = 'insufficient_privilege',
@@ -1309,6 +1626,8 @@ returns trigger language plpgsql security definer set search_path = '' as $$
 declare
   v_closed public.closed_accounts;
 begin
+  -- A column that could be null before Purser came may still be sent as null.
+  new.credits_balance := coalesce(new.credits_balance, 0);
   if new.credits_balance <> 0 or new.credits_held <> 0 or new.credits_debt <> 0
      or new.credits_version <> 0 or new.credits_suspended or new.entry_count <> 0 then
     raise exception 'a new row of % starts with zero credits', tg_table_name
@@ -1330,13 +1649,38 @@ begin
 end
 $$;
 
+-- After the insert, for what open_account could not see: a deletion that committed while this
+-- insert waited for it, and triggers of the app's that ran later and wrote a balance.
+create or replace function purser.confirm_account()
+returns trigger language plpgsql security definer set search_path = '' as $$
+declare
+  v_closed public.closed_accounts;
+begin
+  delete from public.closed_accounts c where c.user_id = new.id::text returning * into v_closed;
+  if v_closed.user_id is not null then
+    update public.users u
+    set credits_balance = v_closed.credits_balance, credits_held = v_closed.credits_held,
+        credits_debt = v_closed.credits_debt, credits_version = v_closed.credits_version + 1,
+        credits_suspended = v_closed.credits_suspended, entry_count = v_closed.entry_count,
+        plan = v_closed.plan
+    where u.id = new.id;
+    insert into public.audit_events (actor, action, user_id, after)
+    values ('sql', 'account_returned', v_closed.user_id, to_jsonb(v_closed));
+  elsif new.entry_count = 0 and (new.credits_balance <> 0 or new.credits_held <> 0 or new.credits_debt <> 0) then
+    raise exception 'a new row of % starts with zero credits', tg_table_name
+      using errcode = 'insufficient_privilege', hint = 'Insert the user, then grant credits by function.';
+  end if;
+  return null;
+end
+$$;
+
 create or replace function purser.close_account()
 returns trigger language plpgsql security definer set search_path = '' as $$
 begin
   insert into public.closed_accounts as c (
     user_id, credits_balance, credits_held, credits_debt, credits_version, credits_suspended, entry_count, plan)
   values (old.id::text, old.credits_balance, old.credits_held, old.credits_debt, old.credits_version,
-          old.credits_suspended, old.entry_count, old.plan);
+          old.credits_suspended, old.entry_count, coalesce(old.plan::text, 'free'));
   insert into public.audit_events (actor, action, user_id, before)
   values ('sql', 'account_closed', old.id::text, jsonb_build_object(
     'balance', old.credits_balance, 'debt', old.credits_debt, 'held', old.credits_held, 'entry_count', old.entry_count));
@@ -1346,13 +1690,28 @@ $$;
 
 reset role;
 
+-- After, not before: a trigger of the app's that sorts later could still change the row.
 drop trigger if exists purser_money_guard on public.users;
-create trigger purser_money_guard
-  before update of id, credits_balance, credits_held, credits_debt, credits_version, credits_suspended, entry_count
-  on public.users for each row execute function purser.refuse_money_change();
+create trigger purser_money_guard after update on public.users
+  for each row execute function purser.refuse_money_change();
 drop trigger if exists purser_open_account on public.users;
 create trigger purser_open_account before insert on public.users for each row
   execute function purser.open_account();
+drop trigger if exists purser_confirm_account on public.users;
+create trigger purser_confirm_account after insert on public.users for each row
+  execute function purser.confirm_account();
+do $$
+begin
+  drop trigger if exists purser_own_row on public.users;
+  execute format('create trigger purser_own_row after insert on public.users for each row
+    when (current_user in (''anon'', ''authenticated'')
+      and (new.stripe_customer_id is not null or new.plan is distinct from %s))
+    execute function purser.refuse_money_change()', coalesce((
+      select pg_get_expr(d.adbin, d.adrelid) from pg_attribute a
+      join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+      where a.attrelid = 'public.users'::regclass and a.attname = 'plan'), 'new.plan'));
+end
+$$;
 drop trigger if exists purser_close_account on public.users;
 create trigger purser_close_account after delete on public.users for each row
   execute function purser.close_account();
@@ -1361,6 +1720,8 @@ create trigger purser_truncate before truncate on public.users for each statemen
   execute function purser.refuse_change();
 alter table public.users enable always trigger purser_money_guard;
 alter table public.users enable always trigger purser_open_account;
+alter table public.users enable always trigger purser_confirm_account;
+alter table public.users enable always trigger purser_own_row;
 alter table public.users enable always trigger purser_close_account;
 alter table public.users enable always trigger purser_truncate;
 
@@ -1377,16 +1738,16 @@ alter table public.reconciliation_findings enable row level security;
 
 drop policy if exists credit_transactions_select_own on public.credit_transactions;
 create policy credit_transactions_select_own on public.credit_transactions for select to authenticated
-  using (user_id = (select auth.jwt() ->> 'sub'));
+  using (user_id = ((select auth.jwt()) ->> 'sub'));
 drop policy if exists credit_grants_select_own on public.credit_grants;
 create policy credit_grants_select_own on public.credit_grants for select to authenticated
-  using (user_id = (select auth.jwt() ->> 'sub'));
+  using (user_id = ((select auth.jwt()) ->> 'sub'));
 drop policy if exists audit_events_select_admin on public.audit_events;
 create policy audit_events_select_admin on public.audit_events for select to authenticated
-  using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'admin');
+  using (((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'admin');
 drop policy if exists reconciliation_findings_select_admin on public.reconciliation_findings;
 create policy reconciliation_findings_select_admin on public.reconciliation_findings for select to authenticated
-  using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'admin');
+  using (((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'admin');
 drop policy if exists credit_sources_deny on public.credit_sources;
 create policy credit_sources_deny on public.credit_sources for all to anon, authenticated using (false);
 drop policy if exists closed_accounts_deny on public.closed_accounts;
@@ -1403,16 +1764,33 @@ grant select on public.credit_transactions, public.credit_sources, public.credit
   public.closed_accounts, public.audit_events, public.reconciliation_findings to service_role;
 
 -- ---------------------------------------------------------------------------------------------
--- Opening balances: users who had credits before there was a ledger get one entry, and one lot
--- (or a debt, where the balance was negative). Later runs find nobody.
+-- Opening balances, once, when the table of an app is taken over: each user who has credits gets
+-- one entry and one lot, or a debt where the balance is negative. The app's own triggers rest
+-- meanwhile: nothing happened to these users, so no updated_at moves and no log is written.
 -- ---------------------------------------------------------------------------------------------
+reset role;
+
 do $$
 declare
   v_now timestamptz := clock_timestamp();
+  v_resting jsonb := '{}';
+  v_trigger record;
 begin
+  if not purser.adopting() then
+    return;
+  end if;
+  for v_trigger in
+    select t.tgname as name, case t.tgenabled when 'O' then 'enable' when 'A' then 'enable always' else 'enable replica' end as state
+    from pg_trigger t
+    where t.tgrelid = 'public.users'::regclass and not t.tgisinternal and t.tgenabled <> 'D' and t.tgname not like 'purser\_%'
+  loop
+    v_resting := v_resting || jsonb_build_object(v_trigger.name, v_trigger.state);
+    execute format('alter table public.users disable trigger %I', v_trigger.name);
+  end loop;
+
+  set local role purser_ledger;
   with opening as (
-    select a.user_id, a.credits_balance as amount from purser.accounts a
-    where a.credits_balance <> 0 and a.entry_count = 0 and a.credits_version = 0),
+    select a.user_id, a.credits_balance as amount from purser.accounts a where a.credits_balance <> 0),
   lots as (
     insert into public.credit_grants (user_id, entry_number, amount, remaining, paid, created_at)
     select o.user_id, 1, o.amount, o.amount, false, v_now from opening o where o.amount > 0
@@ -1425,15 +1803,25 @@ begin
            else jsonb_build_array(jsonb_build_object('grant_id', l.id::text, 'amount', l.amount)) end,
          v_now, v_now
   from opening o left join lots l on l.user_id = o.user_id;
-
   update public.users u
-  set credits_version = 1, entry_count = 1, credits_debt = greatest(-u.credits_balance, 0)
-  where u.credits_balance <> 0 and u.entry_count = 0 and u.credits_version = 0;
+  set credits_balance = coalesce(u.credits_balance, 0),
+      credits_debt = greatest(-coalesce(u.credits_balance, 0), 0),
+      credits_version = case when u.credits_balance <> 0 then 1 else 0 end,
+      entry_count = case when u.credits_balance <> 0 then 1 else 0 end
+  where u.credits_balance <> 0 or u.credits_balance is null;
+  reset role;
+
+  for v_trigger in select key as name, value as state from jsonb_each_text(v_resting) loop
+    execute format('alter table public.users %s trigger %I', v_trigger.state, v_trigger.name);
+  end loop;
+  alter table public.users alter column credits_balance set not null;
 end
 $$;
 
+set role purser_ledger;
+
 -- Postgres lets everybody execute a new function; ours are for service_role alone. Each file of
--- sql/ ends with this call.
+-- sql/ ends with this call, and with it the judgement on what make_room moved.
 create or replace procedure purser.restrict_functions()
 language plpgsql set search_path = '' as $$
 declare
@@ -1448,6 +1836,7 @@ begin
       execute format('grant execute on routine %s to service_role', v_function);
     end if;
   end loop;
+  call purser.judge_moved();
 end
 $$;
 call purser.restrict_functions();

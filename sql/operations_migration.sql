@@ -17,19 +17,23 @@ create table if not exists public.scheduled_jobs (
   name text primary key,
   lease bigint not null default 0,
   leased_until timestamptz,
+  lease_holder text,
   last_started_at timestamptz,
   last_finished_at timestamptz,
   last_outcome text check (last_outcome in ('done', 'failed')),
   last_result jsonb,
   next_run_at timestamptz
 );
+alter table public.scheduled_jobs add column if not exists lease_holder text;
 comment on table public.scheduled_jobs is 'One row for each job: who runs it until when, and how the last run ended.';
 
 -- ---------------------------------------------------------------------------------------------
 -- claim_job: takes the lease of a job. p_due_only: only when next_run_at has come (the schedule
--- of several processes on one database). Answers {outcome: claimed | busy | not_due, fence}.
+-- of several processes on one database). p_holder: token of this call; repeating it under the same
+-- token gives the lease back. Answers {outcome: claimed | busy | not_due, fence}.
 -- ---------------------------------------------------------------------------------------------
-create or replace function public.claim_job(p_name text, p_lease_seconds integer, p_due_only boolean default false)
+create or replace function public.claim_job(
+  p_name text, p_lease_seconds integer, p_due_only boolean default false, p_holder text default null)
 returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
   v_now timestamptz := clock_timestamp();
@@ -37,6 +41,9 @@ declare
 begin
   insert into public.scheduled_jobs (name) values (p_name) on conflict (name) do nothing;
   select * into v_job from public.scheduled_jobs j where j.name = p_name for update;
+  if v_job.leased_until > v_now and v_job.lease_holder = p_holder then
+    return jsonb_build_object('outcome', 'claimed', 'fence', v_job.lease);
+  end if;
   if v_job.leased_until > v_now then
     return jsonb_build_object('outcome', 'busy');
   end if;
@@ -44,7 +51,8 @@ begin
     return jsonb_build_object('outcome', 'not_due');
   end if;
   update public.scheduled_jobs j
-  set lease = j.lease + 1, leased_until = v_now + make_interval(secs => p_lease_seconds), last_started_at = v_now
+  set lease = j.lease + 1, leased_until = v_now + make_interval(secs => p_lease_seconds), last_started_at = v_now,
+      lease_holder = p_holder
   where j.name = p_name returning * into v_job;
   return jsonb_build_object('outcome', 'claimed', 'fence', v_job.lease);
 end
@@ -81,7 +89,7 @@ reset role;
 alter table public.scheduled_jobs enable row level security;
 drop policy if exists scheduled_jobs_select_admin on public.scheduled_jobs;
 create policy scheduled_jobs_select_admin on public.scheduled_jobs for select to authenticated
-  using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'admin');
+  using (((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'admin');
 
 set role purser_ledger;
 revoke all on public.scheduled_jobs from public, anon, authenticated, service_role;

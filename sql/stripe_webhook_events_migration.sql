@@ -38,9 +38,11 @@ create table if not exists public.stripe_webhook_events (
   waiting_for text,
   lease bigint not null default 0,
   leased_until timestamptz,
+  lease_holder text,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp()
 );
+alter table public.stripe_webhook_events add column if not exists lease_holder text;
 create index if not exists idx_stripe_webhook_event_id on public.stripe_webhook_events (stripe_event_id, id);
 create index if not exists idx_stripe_webhook_type on public.stripe_webhook_events (event_type);
 create index if not exists idx_stripe_webhook_processed on public.stripe_webhook_events (processed);
@@ -50,10 +52,13 @@ create index if not exists idx_stripe_webhook_created on public.stripe_webhook_e
 create index if not exists stripe_webhook_events_object on public.stripe_webhook_events (object_id);
 create index if not exists stripe_webhook_events_in_flight on public.stripe_webhook_events (order_key)
   where status in ('received', 'failed', 'leased');
+create index if not exists stripe_webhook_events_holder on public.stripe_webhook_events (lease_holder)
+  where status = 'leased';
 create index if not exists stripe_webhook_events_waiting on public.stripe_webhook_events (waiting_for)
   where status = 'parked';
 comment on table public.stripe_webhook_events is 'Every Stripe event that was received, with what became of it.';
 comment on column public.stripe_webhook_events.order_key is 'Events with the same key are worked on one at a time.';
+comment on column public.stripe_webhook_events.lease_holder is 'Token of the call that took the lease: the same call, sent again because its answer was lost, gets its lease back.';
 comment on column public.stripe_webhook_events.waiting_for is 'The user id or Stripe customer id a parked event waits for.';
 
 -- Keeps the columns that follow the status, whoever writes it; processed = false asks for the
@@ -116,13 +121,15 @@ $$;
 -- receive_webhook_event: commits an event to the inbox, with the lease taken for the caller
 -- when no other event of the same object is being worked on (p_lease_seconds null = no lease, the
 -- sweep takes it up).
+--   p_holder  token of this call; repeating it under the same token gives the lease back
 -- Answers {outcome: received | duplicate | requeued, leased, fence}. duplicate: it was here; only
 -- a parked one is put back to work (requeued). Idempotent by p_event_id.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.receive_webhook_event(
   p_event_id text, p_event_type text, p_object_id text, p_order_key text,
-  p_event_created_at timestamptz, p_payload jsonb, p_lease_seconds integer default 60)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+  p_event_created_at timestamptz, p_payload jsonb, p_lease_seconds integer default 60,
+  p_holder text default null)
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_id uuid := gen_random_uuid();
@@ -131,19 +138,26 @@ declare
 begin
   insert into public.stripe_webhook_events as e (
     id, stripe_event_id, event_type, object_id, order_key, event_created_at, event_data, status,
-    next_attempt_at, lease, leased_until)
+    next_attempt_at, lease, leased_until, lease_holder)
   values (
     v_id, p_event_id, p_event_type, p_object_id, p_order_key, p_event_created_at, p_payload,
     case when v_free then 'leased' else 'received' end, v_now,
     case when v_free then 1 else 0 end,
-    case when v_free then v_now + make_interval(secs => p_lease_seconds) end)
+    case when v_free then v_now + make_interval(secs => p_lease_seconds) end,
+    case when v_free then p_holder end)
   on conflict (stripe_event_id) do nothing
   returning * into v_event;
   if v_event.id is not null then
     return jsonb_build_object('outcome', 'received', 'leased', v_free, 'fence', v_event.lease);
   end if;
+  select * into v_event from public.stripe_webhook_events e
+  where e.stripe_event_id = p_event_id and e.status = 'leased' and e.lease_holder = p_holder;
+  if v_event.id is not null then
+    return jsonb_build_object('outcome', 'received', 'leased', true, 'fence', v_event.lease);
+  end if;
   update public.stripe_webhook_events e
   set status = case when v_free then 'leased' else 'received' end,
+      lease_holder = case when v_free then p_holder end,
       lease = e.lease + case when v_free then 1 else 0 end,
       leased_until = case when v_free then v_now + make_interval(secs => p_lease_seconds) end
   where e.stripe_event_id = p_event_id and e.status = 'parked'
@@ -159,10 +173,12 @@ $$;
 -- claim_webhook_events: leases up to p_limit events that are due (received, failed with their
 -- retry due, or leased by somebody who died), the oldest at Stripe first, at most one of an
 -- object; with p_order_key only events of that object. Rows claimed by others are passed over.
+--   p_holder  token of this call; repeating it under the same token gives the same events
 -- Answers [{event_id, event_type, object_id, fence, attempt, payload}].
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.claim_webhook_events(
-  p_limit integer default 10, p_lease_seconds integer default 60, p_order_key text default null)
+  p_limit integer default 10, p_lease_seconds integer default 60, p_order_key text default null,
+  p_holder text default null)
 returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
   v_now timestamptz := clock_timestamp();
@@ -170,6 +186,14 @@ declare
   v_event public.stripe_webhook_events;
   v_claimed jsonb := '[]';
 begin
+  if p_holder is not null then
+    select jsonb_agg(purser.leased_event(e) order by e.event_created_at, e.created_at) into v_claimed
+    from public.stripe_webhook_events e where e.status = 'leased' and e.lease_holder = p_holder;
+    if v_claimed is not null then
+      return v_claimed;
+    end if;
+    v_claimed := '[]';
+  end if;
   for v_event in
     select * from public.stripe_webhook_events e
     where ((e.status in ('received', 'failed') and e.next_attempt_at <= v_now)
@@ -181,7 +205,8 @@ begin
   loop
     continue when not purser.object_is_free(v_event.order_key, v_event.id, v_now, false);
     update public.stripe_webhook_events e
-    set status = 'leased', lease = e.lease + 1, leased_until = v_now + make_interval(secs => p_lease_seconds)
+    set status = 'leased', lease = e.lease + 1, leased_until = v_now + make_interval(secs => p_lease_seconds),
+        lease_holder = p_holder
     where e.id = v_event.id
     returning * into v_event;
     v_claimed := v_claimed || purser.leased_event(v_event);
@@ -205,11 +230,13 @@ $$;
 --               {"kind": "park", waiting_for, reason}]   1 to 100, applied in this order
 -- Answers {outcome: applied | parked | ignored | stale, results: [one for each effect], waiting}.
 -- stale: the lease was lost, nothing was written. parked: a grant's user does not exist, or the
--- event said so. `waiting`: other events of the same object are due.
+-- event said so. `waiting`: other events of the same object are due. A repeat under the
+-- lease that ended the event as processed or ignored (its first answer was lost) is answered like
+-- it, with its grants as replayed.
 -- Locks: the event row, then users in id order.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.apply_webhook_effects(p_event_id text, p_fence bigint, p_effects jsonb)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_event public.stripe_webhook_events;
   v_effect jsonb;
@@ -219,24 +246,33 @@ declare
   v_reason text;
   v_waiting_for text;
   v_user_id text;
+  v_repeat boolean := false;
 begin
   if jsonb_typeof(p_effects) is distinct from 'array' or jsonb_array_length(p_effects) > 100 then
     perform purser.raise_error(400, 'invalid_request', 'p_effects must be an array of at most 100 effects.');
   end if;
   if p_event_id is not null then
     select * into v_event from public.stripe_webhook_events e where e.stripe_event_id = p_event_id for update;
-    if v_event.id is null or v_event.status <> 'leased' or v_event.lease is distinct from p_fence then
+    -- Whoever takes the event up again raises the lease, so an end under this one is the caller's own.
+    v_repeat := v_event.status in ('processed', 'ignored');
+    if v_event.id is null or v_event.lease is distinct from p_fence
+       or not (v_event.status = 'leased' or v_repeat) then
       return jsonb_build_object('outcome', 'stale', 'results', '[]'::jsonb, 'waiting', false);
     end if;
   end if;
 
   for v_user_id in
-    select distinct e ->> 'user_id' from jsonb_array_elements(p_effects) e where e ->> 'kind' = 'grant' order by 1
+    select e ->> 'user_id' from jsonb_array_elements(p_effects) e
+    where e ->> 'kind' = 'grant' order by purser.to_user_id(e ->> 'user_id')
   loop
     perform purser.lock_user(v_user_id);
   end loop;
 
   for v_effect in select * from jsonb_array_elements(p_effects) loop
+    if v_repeat and v_effect ->> 'kind' <> 'grant' then
+      v_results := v_results || jsonb_build_object('outcome', 'replayed', 'kind', v_effect ->> 'kind');
+      continue;
+    end if;
     v_result := jsonb_build_object('outcome', 'applied');
     case v_effect ->> 'kind'
       when 'grant' then
@@ -251,7 +287,7 @@ begin
         if v_result ->> 'outcome' = 'not_found' then
           v_status := 'parked';
           v_reason := format('user %s does not exist', v_effect ->> 'user_id');
-          v_waiting_for := v_effect ->> 'user_id';
+          v_waiting_for := purser.user_key(v_effect ->> 'user_id');
         elsif v_result ->> 'outcome' in ('applied', 'replayed') and v_effect ->> 'session_id' is not null then
           perform purser.set_checkout_state(v_effect ->> 'session_id', 'credited');
         end if;
@@ -260,11 +296,11 @@ begin
       when 'customer' then
         v_result := public.link_stripe_customer(v_effect ->> 'user_id', v_effect ->> 'customer_id');
       when 'finding' then
-        perform purser.record_finding(v_effect ->> 'code', v_effect ->> 'subject', v_effect ->> 'user_id',
+        perform purser.record_finding(v_effect ->> 'code', v_effect ->> 'subject', purser.user_key(v_effect ->> 'user_id'),
           coalesce(v_effect -> 'detail', '{}'));
       when 'audit' then
         insert into public.audit_events (actor, action, user_id, reason, after)
-        values (coalesce('stripe:' || p_event_id, 'purser'), v_effect ->> 'action', v_effect ->> 'user_id',
+        values (coalesce('stripe:' || p_event_id, 'purser'), v_effect ->> 'action', purser.user_key(v_effect ->> 'user_id'),
           v_effect ->> 'reason', v_effect -> 'after');
       when 'ignore' then
         v_status := 'ignored';
@@ -272,14 +308,17 @@ begin
       when 'park' then
         v_status := 'parked';
         v_reason := v_effect ->> 'reason';
-        v_waiting_for := v_effect ->> 'waiting_for';
+        v_waiting_for := purser.user_key(v_effect ->> 'waiting_for');
       else
         perform purser.raise_error(400, 'invalid_request', format('There is no effect of kind %s.', v_effect ->> 'kind'));
     end case;
     v_results := v_results || (v_result || jsonb_build_object('kind', v_effect ->> 'kind'));
   end loop;
 
-  if v_event.id is not null then
+  if v_repeat then
+    v_status := v_event.status;
+    v_reason := v_event.error_message;
+  elsif v_event.id is not null then
     update public.stripe_webhook_events e
     set status = v_status, error_message = v_reason, waiting_for = v_waiting_for
     where e.id = v_event.id;
@@ -411,7 +450,7 @@ alter table public.users enable always trigger purser_requeue_parked;
 alter table public.stripe_webhook_events enable row level security;
 drop policy if exists stripe_webhook_events_select_admin on public.stripe_webhook_events;
 create policy stripe_webhook_events_select_admin on public.stripe_webhook_events for select to authenticated
-  using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'admin');
+  using (((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'admin');
 
 set role purser_ledger;
 revoke all on public.stripe_webhook_events from public, anon, authenticated, service_role;

@@ -56,9 +56,10 @@ export function createApp(deps: AppDeps): Express {
     routes,
   );
   mountReference(app, deps);
-  app.use('/api', nothingHere);
+  const nothing = nothingHere(deps);
+  app.use('/api', nothing);
   mountWeb(app, deps);
-  app.use(nothingHere);
+  app.use(nothing);
   app.use(problemHandler(deps));
   return app;
 }

@@ -10,8 +10,8 @@ export interface BuyerDeps {
 export interface BuyerHints {
   /** metadata.userId of the session or the invoice. */
   metadataUserId: string | undefined;
-  /** The user Purser itself made the session for. */
-  recordedUserId: string | null;
+  /** The user Purser itself made the session for; asked only when the metadata names nobody. */
+  recordedUserId: () => Promise<string | null>;
   customerId: string | null;
   /** Typed into the URL by whoever opened the link, so it counts only when such a user exists. */
   clientReferenceId: string | null;
@@ -24,7 +24,8 @@ export interface BuyerHints {
  */
 export async function findBuyer(deps: BuyerDeps, hints: BuyerHints): Promise<string | null> {
   if (hints.metadataUserId) return hints.metadataUserId;
-  if (hints.recordedUserId) return hints.recordedUserId;
+  const recorded = await hints.recordedUserId();
+  if (recorded !== null) return recorded;
   if (hints.customerId !== null) {
     const mapped = await deps.db.rpc<{ user_id: string | null }>('find_user_by_customer', {
       p_customer_id: hints.customerId,

@@ -49,7 +49,7 @@ export async function settleInvoice(
   const customerId = idOf(invoice.customer);
   const userId = await findBuyer(deps, {
     metadataUserId: invoice.metadata?.userId,
-    recordedUserId: null,
+    recordedUserId: async () => null,
     customerId,
     clientReferenceId: null,
   });

@@ -46,7 +46,8 @@ async function effectsOfSession(
   const customerId = idOf(session.customer);
   const userId = await findBuyer(deps, {
     metadataUserId: session.metadata?.userId,
-    recordedUserId: (await getRecordedSession(deps.db, session.id)).session?.user_id ?? null,
+    recordedUserId: async () =>
+      (await getRecordedSession(deps.db, session.id)).session?.user_id ?? null,
     customerId,
     clientReferenceId: session.client_reference_id,
   });

@@ -13,13 +13,18 @@ import { AREA_FILES, migrationFiles } from '../supabase/migrations.ts';
 
 const USAGE = `Usage: npm run migrate [-- options]
 
-Applies the SQL files that are new or changed to the database of DATABASE_URL, or to the embedded
+Applies the SQL files that are new or changed, in one transaction, to the database of DATABASE_URL, or to the embedded
 database in PURSER_DATA_DIR (default .purser/) when DATABASE_URL is not set.
 
-  --dry-run   print what would be applied and write nothing
-  --force     apply every file again, also unchanged ones
-  --verbose   print the notices of the database
-  --help      print this text
+  --dry-run       apply everything in one transaction, print what changes, and take it back. Ends
+                  with 1 and the list when something in your database stands in the way. Holds the
+                  locks of a real run while it lasts, so large tables of users wait meanwhile.
+  --move-aside    rename tables and functions of your own that bear names of Purser's to
+                  <name>_before_purser; without it they stop the migration
+  --auth-trigger  also make a row in public.users for everybody in auth.users and each sign-up
+  --force         apply every file again, also unchanged ones
+  --verbose       print the notices of the database
+  --help          print this text
 `;
 
 const PASTE_ORDER = AREA_FILES.filter((name) => name !== 'supabase_stubs.sql');
@@ -31,18 +36,23 @@ export interface MigrateCommand {
   printError: (line: string) => void;
 }
 
+const FLAGS = {
+  'dry-run': { type: 'boolean' },
+  'move-aside': { type: 'boolean' },
+  'auth-trigger': { type: 'boolean' },
+  force: { type: 'boolean' },
+  verbose: { type: 'boolean' },
+  help: { type: 'boolean' },
+} as const;
+type Flag = keyof typeof FLAGS;
+
 /** Runs the command; resolves with the exit code: 0 done, 1 failed, 2 wrong usage. */
 export async function runMigrate(command: MigrateCommand): Promise<number> {
-  let flags: { 'dry-run'?: boolean; force?: boolean; verbose?: boolean; help?: boolean };
+  let flags: { [flag in Flag]?: boolean };
   try {
     flags = parseArgs({
       args: [...command.args],
-      options: {
-        'dry-run': { type: 'boolean' },
-        force: { type: 'boolean' },
-        verbose: { type: 'boolean' },
-        help: { type: 'boolean' },
-      },
+      options: FLAGS,
     }).values;
   } catch (error) {
     command.printError(`${(error as Error).message}\n\n${USAGE}`);
@@ -55,6 +65,8 @@ export async function runMigrate(command: MigrateCommand): Promise<number> {
   try {
     const options = {
       dryRun: flags['dry-run'] === true,
+      moveAside: flags['move-aside'] === true,
+      authTrigger: flags['auth-trigger'] === true,
       force: flags.force === true,
       logger: noticeLogger(command, flags.verbose === true),
     };
@@ -70,6 +82,8 @@ export async function runMigrate(command: MigrateCommand): Promise<number> {
 
 interface Options {
   dryRun: boolean;
+  moveAside: boolean;
+  authTrigger: boolean;
   force: boolean;
   logger: Logger;
 }
@@ -117,8 +131,10 @@ function report(command: MigrateCommand, result: MigrateResult): void {
   for (const file of result.notNeeded) {
     command.print(`  not needed   ${file} (the database has Supabase's roles)`);
   }
+  for (const change of result.changes) command.print(`  ${change}`);
   if (result.applied.length === 0) command.print('The schema is up to date.');
-  else if (!result.dryRun) command.print('The schema is ready.');
+  else if (result.dryRun) command.print('Nothing was changed: this was a dry run.');
+  else command.print('The schema is ready.');
 }
 
 function needsDirectConnection(): PurserError {

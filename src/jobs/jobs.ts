@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { PurserError } from '../core/errors.ts';
 import type { Clock, Database, Logger } from '../core/ports.ts';
 import type { JobRun, Jobs } from './jobs.types.ts';
@@ -62,11 +63,12 @@ export function createJobs({ db, clock, logger }: JobsDeps, registry: Job[]): Jo
     });
     const claim = job.perProcess
       ? { outcome: 'claimed' as const, fence: 0 }
-      : await db.rpc<{ outcome: 'claimed' | 'busy' | 'not_due'; fence?: number }>(
-          'claim_job',
-          { p_name: job.name, p_lease_seconds: job.leaseSeconds, p_due_only: dueOnly },
-          { idempotent: false },
-        );
+      : await db.rpc<{ outcome: 'claimed' | 'busy' | 'not_due'; fence?: number }>('claim_job', {
+          p_name: job.name,
+          p_lease_seconds: job.leaseSeconds,
+          p_due_only: dueOnly,
+          p_holder: randomUUID(),
+        });
     if (claim.outcome !== 'claimed') return ended('busy', { reason: claim.outcome });
 
     const deadline = startedAt.getTime() + Math.min(job.maxRunSeconds, secondsMax) * 1000;

@@ -1,9 +1,17 @@
-/** Brings a database to the schema of this version: applies the area files that changed. */
+/** Brings a database to the schema of this version: applies the files of sql/ that changed. */
 import { setTimeout as sleepMs } from 'node:timers/promises';
 import pg from 'pg';
 import { PurserError } from '../core/errors.ts';
 import type { Logger } from '../core/ports.ts';
-import { checksumOf, type MigrationFile, migrationFiles, STUBS_FILE } from './migrations.ts';
+import { describeChanges, takeSnapshot } from './migrationChanges.ts';
+import {
+  AUTH_TRIGGER_FILE,
+  authTriggerFile,
+  checksumOf,
+  type MigrationFile,
+  migrationFiles,
+  STUBS_FILE,
+} from './migrations.ts';
 import { connectionConfig } from './pgConnection.ts';
 import { classifyPgError } from './pgErrors.ts';
 import { withRetry } from './retry.ts';
@@ -24,12 +32,22 @@ const LOCK_KEY = 4_728_113_350_201;
  * changes the same role at the same moment makes one of both fail with one of these.
  */
 const CLUSTER_RACE = new Set(['XX000', '23505', '42710', '40001', '40P01']);
-const FILE_RETRY = { attemptsMax: 4, budgetMs: 60_000, baseDelayMs: 100, delayMaxMs: 1_000 };
+/** Errors that the files raise when the database they were given is not fit for them, so marked. */
+const STOPS = new Set(['55000', '42P07', '42501']);
+const NOTHING_CHANGED = 'Nothing was changed.';
+const RUN_RETRY = { attemptsMax: 4, budgetMs: 60_000, baseDelayMs: 100, delayMaxMs: 1_000 };
 
 export interface MigrateOptions {
   connectionString: string;
-  /** Reports what would be applied and writes nothing. */
+  /**
+   * Applies what is due and takes it back: rejects as the real run would, and leaves nothing. It
+   * holds the same locks while it runs.
+   */
   dryRun?: boolean;
+  /** Renames the app's own tables and functions that bear names of Purser's, instead of stopping. */
+  moveAside?: boolean;
+  /** Also applies sql/supabase_auth_trigger.sql; once applied, later runs keep it up to date. */
+  authTrigger?: boolean;
   /** Applies every file again, for a database whose objects were changed by hand. */
   force?: boolean;
   logger?: Logger;
@@ -50,16 +68,17 @@ export interface MigrateResult {
   unchanged: string[];
   /** Left out because the database has what they provide (Supabase's own roles). */
   notNeeded: string[];
+  /** What became (or would become) of the database, in sentences. */
+  changes: string[];
 }
 
 /**
- * Applies what changed, by checksum, each file in one transaction under an advisory lock: any
- * number of processes may do it at once. The lock lives in the transaction, so a transaction
- * pooler is no obstacle. A failing file is rolled back whole and ends the run; files before it
- * stay applied. Rejects with a PurserError that names file, line, statement and SQLSTATE.
+ * Applies what changed, by checksum, all in one transaction under an advisory lock: any number of
+ * processes may do it at once, and a database is never left between two versions. The lock lives
+ * in the transaction, so a transaction pooler is no obstacle. Rejects with a PurserError that
+ * names file, line, statement and SQLSTATE, or lists what in the database stands in the way.
  */
 export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
-  const files = options.files ?? migrationFiles();
   const client = new pg.Client({
     ...connectionConfig(options.connectionString),
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
@@ -69,15 +88,23 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
     // The statement under way rejects with the same error.
   });
   client.on('notice', (notice) => forwardNotice(options.logger, notice));
-  const result: MigrateResult = {
-    dryRun: options.dryRun === true,
-    applied: [],
-    unchanged: [],
-    notNeeded: [],
+  const deps = {
+    random: Math.random,
+    sleep: (ms: number) => sleepMs(ms),
+    monotonicMs: () => performance.now(),
   };
   try {
     await client.connect();
-    for (const file of files) await processFile(client, file, options, result);
+    const result = await withRetry(
+      deps,
+      RUN_RETRY,
+      () => runInTransaction(client, options),
+      (error) => error instanceof PurserError && CLUSTER_RACE.has(sqlStateOf(error)),
+    );
+    for (const applied of result.dryRun ? [] : result.applied) {
+      options.logger?.info(`Applied ${applied.file}`, { ...applied });
+    }
+    return result;
   } catch (error) {
     throw error instanceof PurserError
       ? error
@@ -85,44 +112,17 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
   } finally {
     await client.end().catch(() => undefined);
   }
-  return result;
 }
 
-async function processFile(
+async function runInTransaction(
   client: pg.Client,
-  file: MigrationFile,
   options: MigrateOptions,
-  result: MigrateResult,
-): Promise<void> {
-  const deps = {
-    random: Math.random,
-    sleep: (ms: number) => sleepMs(ms),
-    monotonicMs: () => performance.now(),
-  };
-  const verdict = await withRetry(
-    deps,
-    FILE_RETRY,
-    () => inTransaction(client, result.dryRun, () => applyIfDue(client, file, options)),
-    (error) => error instanceof PurserError && CLUSTER_RACE.has(sqlStateOf(error)),
-  );
-  if (verdict === 'unchanged') result.unchanged.push(file.name);
-  else if (verdict === 'not_needed') result.notNeeded.push(file.name);
-  else {
-    result.applied.push(verdict);
-    if (!result.dryRun) options.logger?.info(`Applied ${file.name}`, { ...verdict });
-  }
-}
-
-async function inTransaction<T>(
-  client: pg.Client,
-  readOnly: boolean,
-  work: () => Promise<T>,
-): Promise<T> {
-  await client.query(readOnly ? 'begin read only' : 'begin');
+): Promise<MigrateResult> {
+  await client.query('begin');
   try {
-    const answer = await work();
-    await client.query('commit');
-    return answer;
+    const result = await applyDueFiles(client, options);
+    await client.query(result.dryRun ? 'rollback' : 'commit');
+    return result;
   } catch (error) {
     // A lost connection has rolled back already, and its own error is the one to report.
     await client.query('rollback').catch(() => undefined);
@@ -130,36 +130,82 @@ async function inTransaction<T>(
   }
 }
 
-async function applyIfDue(
+interface DueFile extends AppliedFile {
+  statementsToRun: SqlStatement[];
+  checksum: string;
+}
+
+async function applyDueFiles(client: pg.Client, options: MigrateOptions): Promise<MigrateResult> {
+  await client.query(`set local statement_timeout = ${STATEMENT_TIMEOUT_MS}`);
+  await takeLock(client);
+  await ensureRecord(client);
+  const result: MigrateResult = {
+    dryRun: options.dryRun === true,
+    applied: [],
+    unchanged: [],
+    notNeeded: [],
+    changes: [],
+  };
+  const due: DueFile[] = [];
+  for (const file of await filesOf(client, options)) {
+    const verdict = await dueFile(client, file, options.force === true);
+    if (verdict === 'unchanged') result.unchanged.push(file.name);
+    else if (verdict === 'not_needed') result.notNeeded.push(file.name);
+    else due.push(verdict);
+  }
+  const before = await takeSnapshot(client);
+  for (const [index, file] of due.entries()) {
+    // The last file judges what all of them moved aside, so that one list names everything.
+    const mode = options.moveAside ? 'yes' : index < due.length - 1 ? 'later' : '';
+    await client.query(`select set_config('purser.move_aside', $1, true)`, [mode]);
+    await applyFile(client, file);
+    const { file: name, reason, statements } = file;
+    result.applied.push({ file: name, reason, statements });
+  }
+  result.changes = await describeChanges(client, before, await takeSnapshot(client));
+  return result;
+}
+
+async function filesOf(client: pg.Client, options: MigrateOptions): Promise<MigrationFile[]> {
+  const files = [...(options.files ?? migrationFiles())];
+  const wanted =
+    options.authTrigger === true || (await recordedChecksum(client, AUTH_TRIGGER_FILE)) !== null;
+  return wanted ? [...files, authTriggerFile()] : files;
+}
+
+async function dueFile(
   client: pg.Client,
   file: MigrationFile,
-  options: MigrateOptions,
-): Promise<AppliedFile | 'unchanged' | 'not_needed'> {
-  await client.query(`set local statement_timeout = ${STATEMENT_TIMEOUT_MS}`);
-  if (!options.dryRun) {
-    await takeLock(client);
-    await ensureRecord(client);
-  }
+  force: boolean,
+): Promise<DueFile | 'unchanged' | 'not_needed'> {
   const recorded = await recordedChecksum(client, file.name);
   const checksum = checksumOf(file.sql);
   if (recorded === null && file.name === STUBS_FILE && (await isSupabaseLike(client))) {
     return 'not_needed';
   }
-  if (recorded === checksum && !options.force) return 'unchanged';
-  const statements = splitSql(file.sql).filter((statement) => !isTransactionControl(statement));
-  const reason = recorded === null ? 'new' : recorded === checksum ? 'forced' : 'changed';
-  if (!options.dryRun) {
-    for (const statement of statements) await runStatement(client, file, statement);
-    // A file may end in another role, and may have given the record's schema away.
-    await client.query('reset role');
-    await ensureRecord(client);
-    await client.query(
-      `insert into purser.applied_files (file, checksum) values ($1, $2)
-       on conflict (file) do update set checksum = excluded.checksum, applied_at = clock_timestamp()`,
-      [file.name, checksum],
-    );
-  }
-  return { file: file.name, reason, statements: statements.length };
+  if (recorded === checksum && !force) return 'unchanged';
+  const statementsToRun = splitSql(file.sql).filter(
+    (statement) => !isTransactionControl(statement),
+  );
+  return {
+    file: file.name,
+    reason: recorded === null ? 'new' : recorded === checksum ? 'forced' : 'changed',
+    statements: statementsToRun.length,
+    statementsToRun,
+    checksum,
+  };
+}
+
+async function applyFile(client: pg.Client, due: DueFile): Promise<void> {
+  for (const statement of due.statementsToRun) await runStatement(client, due.file, statement);
+  // A file may end in another role, and may have given the record's schema away.
+  await client.query('reset role');
+  await ensureRecord(client);
+  await client.query(
+    `insert into purser.applied_files (file, checksum) values ($1, $2)
+     on conflict (file) do update set checksum = excluded.checksum, applied_at = clock_timestamp()`,
+    [due.file, due.checksum],
+  );
 }
 
 async function takeLock(client: pg.Client): Promise<void> {
@@ -248,7 +294,7 @@ async function isSupabaseLike(client: pg.Client): Promise<boolean> {
 
 async function runStatement(
   client: pg.Client,
-  file: MigrationFile,
+  file: string,
   statement: SqlStatement,
 ): Promise<void> {
   try {
@@ -258,25 +304,46 @@ async function runStatement(
   }
 }
 
-function statementError(file: MigrationFile, statement: SqlStatement, cause: unknown): PurserError {
+function statementError(file: string, statement: SqlStatement, cause: unknown): PurserError {
   const fields = cause as pg.DatabaseError;
   const offset = fields.position ? lineAt(statement.text, Number(fields.position) - 1) - 1 : 0;
+  const line = statement.line + offset;
+  return new PurserError('dependency_down', {
+    detail: (STOPS.has(fields.code ?? '') && fields.hint?.includes(NOTHING_CHANGED)
+      ? stopLines(fields)
+      : failureLines(file, line, statement, fields)
+    ).join('\n'),
+    extensions: { file, line, sqlstate: fields.code ?? null },
+    cause,
+  });
+}
+
+/** What a file says on purpose about the database it was given: the list, without SQL around it. */
+function stopLines(fields: pg.DatabaseError): string[] {
+  return [
+    `Stopped: ${fields.message}.`,
+    ...(fields.detail ?? '').split('\n').flatMap((line) => (line === '' ? [] : [`  - ${line}`])),
+    fields.hint ?? '',
+  ];
+}
+
+function failureLines(
+  file: string,
+  line: number,
+  statement: SqlStatement,
+  fields: pg.DatabaseError,
+): string[] {
   const excerpt = statement.text.replaceAll(/\s+/g, ' ').slice(0, STATEMENT_EXCERPT_CHARS);
-  const lines = [
-    `${file.name}, line ${statement.line + offset}: ${fields.message} (SQLSTATE ${fields.code ?? 'none'})`,
+  return [
+    `${file}, line ${line}: ${fields.message} (SQLSTATE ${fields.code ?? 'none'})`,
     `in: ${excerpt}${excerpt.length === STATEMENT_EXCERPT_CHARS ? ' ...' : ''}`,
     ...(fields.detail ? [`detail: ${fields.detail}`] : []),
     ...(fields.hint ? [`hint: ${fields.hint}`] : []),
     ...(fields.code === '55P03'
       ? ['hint: Another session holds a lock for long; stop it or migrate at a quieter time.']
       : []),
-    'The file was rolled back whole; fix the cause and run the migration again.',
+    'Everything was rolled back; fix the cause and run the migration again.',
   ];
-  return new PurserError('dependency_down', {
-    detail: lines.join('\n'),
-    extensions: { file: file.name, line: statement.line + offset, sqlstate: fields.code ?? null },
-    cause,
-  });
 }
 
 function sqlStateOf(error: PurserError): string {

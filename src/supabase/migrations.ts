@@ -20,6 +20,13 @@ export const AREA_FILES: readonly string[] = [
   'operations_migration.sql',
 ];
 
+/** Applied only on demand: a row in public.users for each sign-up. */
+export const AUTH_TRIGGER_FILE = 'supabase_auth_trigger.sql';
+
+export function authTriggerFile(): MigrationFile {
+  return { name: AUTH_TRIGGER_FILE, sql: SQL_FILES[AUTH_TRIGGER_FILE] ?? '' };
+}
+
 /** The area files that this version of Purser carries, in order. */
 export function migrationFiles(): MigrationFile[] {
   return AREA_FILES.flatMap((name) => {

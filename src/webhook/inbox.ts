@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { Database } from '../core/ports.ts';
 import { storableJson } from '../core/storableJson.ts';
 import type { StripeEvent } from './stripeEvent.ts';
@@ -33,20 +34,22 @@ export function receiveEvent(
     p_event_created_at: event.createdAt.toISOString(),
     p_payload: storableJson(event.payload),
     p_lease_seconds: lease ? LEASE_SECONDS : null,
+    p_holder: randomUUID(),
   });
 }
 
-/** Not idempotent: a lost answer leaves leases that nobody works on until they run out. */
+/** Leases due events. The token makes the adapter's own repeat of a lost answer find them again. */
 export function claimEvents(
   db: Database,
   limit: number,
   orderKey?: string,
 ): Promise<LeasedEvent[]> {
-  return db.rpc(
-    'claim_webhook_events',
-    { p_limit: limit, p_lease_seconds: LEASE_SECONDS, p_order_key: orderKey },
-    { idempotent: false },
-  );
+  return db.rpc('claim_webhook_events', {
+    p_limit: limit,
+    p_lease_seconds: LEASE_SECONDS,
+    p_order_key: orderKey,
+    p_holder: randomUUID(),
+  });
 }
 
 /** `delaySeconds` null = give up: the event is dead until a person asks again. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { testDatabase } from '../support/postgres.ts';
+import { testDatabase, userId } from '../support/postgres.ts';
 import { callAsService, concurrently, countBy } from '../support/sqlCall.ts';
 
 const database = testDatabase();
@@ -20,11 +20,11 @@ async function consistent(): Promise<void> {
 
 describe('many at once', () => {
   it('500 consumes of 7 from 1,000, each sent twice: 142 applied, 142 replayed, 716 refused', async () => {
-    await callAsService(database.current, 'ensure_user', { p_user_id: 'spender' });
-    await grant('spender', ['checkout:cs_spender'], 1000);
+    await callAsService(database.current, 'ensure_user', { p_user_id: userId('spender') });
+    await grant(userId('spender'), ['checkout:cs_spender'], 1000);
     const answers = await concurrently(1000, (index) =>
       callAsService(database.current, 'consume_credits', {
-        p_user_id: 'spender',
+        p_user_id: userId('spender'),
         p_amount: 7,
         p_key: `op-${index % 500}`,
       }),
@@ -37,18 +37,21 @@ describe('many at once', () => {
       expect(yes[0]).toBe(yes[1]);
     }
     const balance = await callAsService(database.current, 'get_credit_balance', {
-      p_user_id: 'spender',
+      p_user_id: userId('spender'),
     });
     expect(balance).toMatchObject({ balance: 6, version: 143 });
     await consistent();
   }, 60_000);
 
   it('one session claimed for two users by 16 calls: one grant, findings for the rest', async () => {
-    for (const user of ['left', 'right'])
+    for (const user of [userId('left'), userId('right')])
       await callAsService(database.current, 'ensure_user', { p_user_id: user });
     const sources = ['checkout:cs_claimed', 'payment:pi_claimed', 'invoice:in_claimed'];
     const answers = await concurrently(16, (index) =>
-      grant(index % 2 === 0 ? 'left' : 'right', index % 3 === 0 ? [...sources].reverse() : sources),
+      grant(
+        userId(index % 2 === 0 ? 'left' : 'right'),
+        index % 3 === 0 ? [...sources].reverse() : sources,
+      ),
     );
     expect(countBy(answers.map((answer) => String(answer.outcome)))).toEqual({
       applied: 1,
@@ -73,7 +76,7 @@ describe('many at once', () => {
       ['invoice', 'session'],
     ];
     for (const [index, order] of orders.entries()) {
-      const user = `orders-${index}`;
+      const user = userId(`orders-${index}`);
       await callAsService(database.current, 'ensure_user', { p_user_id: user });
       const names: Record<string, string[]> = {
         session: [`checkout:cs_o${index}`, `invoice:in_o${index}`, `payment:pi_o${index}`],
@@ -88,16 +91,16 @@ describe('many at once', () => {
   });
 
   it('64 writers on one user keep every snapshot equal to the sum of its entries', async () => {
-    await callAsService(database.current, 'ensure_user', { p_user_id: 'hot' });
-    await grant('hot', ['checkout:cs_hot'], 10_000);
+    await callAsService(database.current, 'ensure_user', { p_user_id: userId('hot') });
+    await grant(userId('hot'), ['checkout:cs_hot'], 10_000);
     let bad = 0;
     let reads = 0;
     let writing = true;
     const reader = (async () => {
       while (writing) {
         const [row] = await database.current.query<{ balance: string; total: string }>(
-          `select u.credits_balance as balance, (select sum(amount) from credit_transactions t where t.user_id = u.id) as total
-           from users u where u.id = 'hot'`,
+          `select u.credits_balance as balance, (select sum(amount) from credit_transactions t where t.user_id = u.id::text) as total
+           from users u where u.id = '${userId('hot')}'`,
         );
         reads += 1;
         if (row?.balance !== row?.total) bad += 1;
@@ -106,7 +109,7 @@ describe('many at once', () => {
     await concurrently(64, async (writer) => {
       for (let n = 0; n < 5; n += 1) {
         await callAsService(database.current, 'consume_credits', {
-          p_user_id: 'hot',
+          p_user_id: userId('hot'),
           p_amount: 1 + (n % 3),
           p_key: `${writer}-${n}`,
         });
@@ -118,6 +121,26 @@ describe('many at once', () => {
     expect(bad).toBe(0);
     await consistent();
   }, 60_000);
+});
+
+describe('a user row that somebody else holds', () => {
+  it('is waited for 5 s at most, whatever the caller sets, and nothing is written', async () => {
+    await callAsService(database.current, 'ensure_user', { p_user_id: userId('held') });
+    await grant(userId('held'), ['checkout:cs_held']);
+    await database.current.asRole('service_role', {}, async (client) => {
+      await client.query('reset role');
+      await client.query(`select 1 from users where id = '${userId('held')}' for update`);
+      const attempt = callAsService(database.current, 'consume_credits', {
+        p_user_id: userId('held'),
+        p_amount: 1,
+        p_key: 'k',
+      });
+      await expect(attempt).rejects.toMatchObject({ code: '55P03' });
+    });
+    expect(
+      await callAsService(database.current, 'get_credit_balance', { p_user_id: userId('held') }),
+    ).toMatchObject({ balance: 50 });
+  }, 20_000);
 });
 
 describe('the inbox under many hands', () => {
@@ -181,6 +204,52 @@ describe('the inbox under many hands', () => {
     claimed.push(...rest.map((event) => event.event_id));
     expect(new Set(claimed).size).toBe(60);
     expect(claimed).toHaveLength(60);
+  });
+
+  it('gives a call whose answer was lost its lease back, and nobody else', async () => {
+    const args = {
+      p_event_id: 'evt_lost',
+      p_event_type: 'x',
+      p_object_id: 'cs_lost',
+      p_order_key: 'cs_lost',
+      p_event_created_at: '2026-01-01T00:00:00Z',
+      p_payload: {},
+    };
+    const first = await callAsService(database.current, 'receive_webhook_event', {
+      ...args,
+      p_holder: 'a',
+    });
+    expect(
+      await callAsService(database.current, 'receive_webhook_event', { ...args, p_holder: 'a' }),
+    ).toEqual(first);
+    const other = await callAsService(database.current, 'receive_webhook_event', {
+      ...args,
+      p_holder: 'b',
+    });
+    expect(other).toEqual({ outcome: 'duplicate', leased: false });
+
+    await database.current.query(
+      `update stripe_webhook_events set leased_until = now() - interval '1 s' where stripe_event_id = 'evt_lost'`,
+    );
+    const claim = (holder: string) =>
+      callAsService(database.current, 'claim_webhook_events', {
+        p_order_key: 'cs_lost',
+        p_holder: holder,
+      });
+    const claimed = await claim('c');
+    expect(claimed).toMatchObject([{ event_id: 'evt_lost', fence: first.fence + 1 }]);
+    expect(await claim('c')).toEqual(claimed);
+    expect(await claim('d')).toEqual([]);
+
+    const job = (holder: string) =>
+      callAsService(database.current, 'claim_job', {
+        p_name: 'j',
+        p_lease_seconds: 30,
+        p_holder: holder,
+      });
+    expect(await job('a')).toEqual({ outcome: 'claimed', fence: 1 });
+    expect(await job('a')).toEqual({ outcome: 'claimed', fence: 1 });
+    expect(await job('b')).toEqual({ outcome: 'busy' });
   });
 
   it('refuses a worker whose lease was taken over', async () => {

@@ -7,13 +7,20 @@ import {
   createTestDatabase,
   type SupabaseRole,
   testDatabase,
+  userId,
 } from '../support/postgres.ts';
 import { callAs, callAsService } from '../support/sqlCall.ts';
 
 const database = testDatabase();
+const [alice, bob, carol, mallory] = ['alice', 'bob', 'carol', 'mallory'].map(userId) as [
+  string,
+  string,
+  string,
+  string,
+];
 
 beforeAll(async () => {
-  for (const user of ['alice', 'bob']) {
+  for (const user of [alice, bob]) {
     await callAsService(database.current, 'ensure_user', {
       p_user_id: user,
       p_stripe_customer_id: `cus_${user}`,
@@ -38,8 +45,8 @@ beforeAll(async () => {
     });
   }
   // A deleted user, so that the audit and the closed accounts have a row to attack.
-  await callAsService(database.current, 'ensure_user', { p_user_id: 'carol' });
-  await database.current.query(`delete from users where id = 'carol'`);
+  await callAsService(database.current, 'ensure_user', { p_user_id: carol });
+  await database.current.query(`delete from users where id = '${carol}'`);
   await callAsService(database.current, 'receive_webhook_event', {
     p_event_id: 'evt_1',
     p_event_type: 'x',
@@ -52,7 +59,7 @@ beforeAll(async () => {
 
 const ENTRY = `insert into credit_transactions (user_id, entry_number, transaction_type, amount, balance_after,
   held_after, available_after, version, idempotency_key, event_at, created_at)
-  values ('alice', 99, 'bonus', 1, 1, 0, 1, 9, 'forged', now(), now())`;
+  values ('${alice}', 99, 'bonus', 1, 1, 0, 1, 9, 'forged', now(), now())`;
 
 const FORGERIES: [string, string][] = [
   ['update an entry', 'update credit_transactions set amount = 1000'],
@@ -62,19 +69,19 @@ const FORGERIES: [string, string][] = [
   ['refill a lot', 'update credit_grants set remaining = amount'],
   [
     'invent a lot',
-    `insert into credit_grants (user_id, entry_number, amount, remaining, paid, created_at) values ('alice', 1, 1, 1, true, now())`,
+    `insert into credit_grants (user_id, entry_number, amount, remaining, paid, created_at) values ('${alice}', 1, 1, 1, true, now())`,
   ],
   ['truncate the lots', 'truncate credit_grants'],
   ['forget a source', 'delete from credit_sources'],
   ['rewrite the audit', `update audit_events set actor = 'nobody'`],
   ['truncate the audit', 'truncate audit_events'],
-  ['set a balance', `update users set credits_balance = 1000000 where id = 'alice'`],
-  ['forgive a debt', `update users set credits_debt = 5 where id = 'alice'`],
-  ['turn back a version', `update users set credits_version = 0 where id = 'alice'`],
-  ['change the number of entries', `update users set entry_count = 0 where id = 'alice'`],
-  ['change an id', `update users set id = 'mallory' where id = 'alice'`],
-  ['be born rich', `insert into users (id, credits_balance) values ('mallory', 1000)`],
-  ['truncate the users', 'truncate users'],
+  ['set a balance', `update users set credits_balance = 1000000 where id = '${alice}'`],
+  ['forgive a debt', `update users set credits_debt = 5 where id = '${alice}'`],
+  ['turn back a version', `update users set credits_version = 0 where id = '${alice}'`],
+  ['change the number of entries', `update users set entry_count = 0 where id = '${alice}'`],
+  ['change an id', `update users set id = '${mallory}' where id = '${alice}'`],
+  ['be born rich', `insert into users (id, credits_balance) values ('${mallory}', 1000)`],
+  ['truncate the users', 'truncate users cascade'],
 ];
 
 describe('the book cannot be forged', () => {
@@ -139,7 +146,7 @@ describe('a database of a Supabase-like owner', () => {
         for (const file of files) if (!stubs.includes(file)) await asEditor.query(file.sql);
       }
       await asEditor.query(
-        `select ensure_user('alice'), grant_credits('alice', 'purchase', 'checkout:cs_1', '[{"credits": 50}]', '["checkout:cs_1"]')`,
+        `select ensure_user('${alice}'), grant_credits('${alice}', 'purchase', 'checkout:cs_1', '[{"credits": 50}]', '["checkout:cs_1"]')`,
       );
       for (const [, sql] of FORGERIES) {
         await expect(asEditor.query(sql)).rejects.toMatchObject({ code: '42501' });
@@ -166,9 +173,10 @@ describe('files run statement by statement, as psql does', () => {
     const separate = await createTestDatabase({ template: 'template0' });
     const { migrationFiles } = await import('../../src/supabase/migrations.ts');
     const owners = `select c.relname as name, c.relowner::regrole::text as owner, c.relacl::text as acl from pg_class c
-      where c.relnamespace in ('public'::regnamespace, 'purser'::regnamespace) and c.relname not in ('applied_files', 'applied_files_pkey')
+      where c.relnamespace in ('public'::regnamespace, 'purser'::regnamespace) and c.relowner = 'purser_ledger'::regrole
       union all select p.oid::regprocedure::text, p.proowner::regrole::text, p.proacl::text from pg_proc p
-      where p.pronamespace in ('public'::regnamespace, 'purser'::regnamespace) order by 1, 2`;
+      where p.pronamespace in ('public'::regnamespace, 'purser'::regnamespace) and p.proowner = 'purser_ledger'::regrole
+      order by 1, 2`;
     const client = new pg.Client({ connectionString: separate.connectionString });
     try {
       await client.connect();
@@ -211,8 +219,8 @@ describe('who reads what', () => {
   });
 
   it.each(TABLES)('a user reads his own row of %s and no other', async (table) => {
-    expect(await read('authenticated', { sub: 'alice' }, table)).toBe(1);
-    expect(await read('authenticated', { sub: 'mallory' }, table)).toBe(0);
+    expect(await read('authenticated', { sub: alice }, table)).toBe(1);
+    expect(await read('authenticated', { sub: mallory }, table)).toBe(0);
     expect(await read('authenticated', {}, table)).toBe(0);
   });
 
@@ -220,14 +228,14 @@ describe('who reads what', () => {
     expect(
       await read(
         'authenticated',
-        { sub: 'a', app_metadata: { role: 'admin' } },
+        { sub: mallory, app_metadata: { role: 'admin' } },
         'stripe_webhook_events',
       ),
     ).toBe(1);
     expect(
       await read(
         'authenticated',
-        { sub: 'a', user_metadata: { role: 'admin' } },
+        { sub: mallory, user_metadata: { role: 'admin' } },
         'stripe_webhook_events',
       ),
     ).toBe(0);
@@ -253,8 +261,8 @@ describe('who reads what', () => {
       database.current,
       role,
       'consume_credits',
-      { p_user_id: 'alice', p_amount: 1, p_key: 'k' },
-      { sub: 'alice' },
+      { p_user_id: alice, p_amount: 1, p_key: 'k' },
+      { sub: alice },
     );
     await expect(attempt).rejects.toMatchObject({ code: '42501' });
   });

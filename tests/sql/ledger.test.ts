@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import type { Json } from '../../src/core/ports.ts';
-import { testDatabase } from '../support/postgres.ts';
+import { testDatabase, userId } from '../support/postgres.ts';
 import { type Answer, callAsService } from '../support/sqlCall.ts';
 
 const database = testDatabase();
@@ -11,9 +11,11 @@ let count = 0;
 let user = '';
 beforeEach(async () => {
   count += 1;
-  user = `user-${count}`;
+  user = userId(`user-${count}`);
   await call('ensure_user', { p_user_id: user });
 });
+
+const nobody = userId('nobody');
 
 const session = (n: number) => `checkout:cs_${user}_${n}`;
 function purchase(n: number, fields: Record<string, Json> = {}): Promise<Answer> {
@@ -68,10 +70,11 @@ describe('a purchase', () => {
 
   it('of an object that paid for another user is a conflict and a finding', async () => {
     await purchase(1);
-    await call('ensure_user', { p_user_id: `${user}-b` });
-    const answer = await purchase(1, { p_user_id: `${user}-b` });
-    expect(answer).toEqual({ outcome: 'conflict', user_id: `${user}-b` });
-    expect(await call('get_credit_balance', { p_user_id: `${user}-b` })).toMatchObject({
+    const other = userId(`user-${count}-b`);
+    await call('ensure_user', { p_user_id: other });
+    const answer = await purchase(1, { p_user_id: other });
+    expect(answer).toEqual({ outcome: 'conflict', user_id: other });
+    expect(await call('get_credit_balance', { p_user_id: other })).toMatchObject({
       balance: 0,
       version: 0,
     });
@@ -102,9 +105,9 @@ describe('a purchase', () => {
   });
 
   it('for an unknown user writes nothing', async () => {
-    expect(await purchase(1, { p_user_id: 'nobody' })).toEqual({
+    expect(await purchase(1, { p_user_id: nobody })).toEqual({
       outcome: 'not_found',
-      user_id: 'nobody',
+      user_id: nobody,
     });
     expect(
       await database.current.query('select 1 from credit_sources where source_key = $1', [
@@ -168,12 +171,10 @@ describe('spending', () => {
   });
 
   it('of an unknown user is not_found', async () => {
-    expect(await call('consume_credits', { p_user_id: 'nobody', p_amount: 1, p_key: 'k' })).toEqual(
-      {
-        outcome: 'not_found',
-        user_id: 'nobody',
-      },
-    );
+    expect(await call('consume_credits', { p_user_id: nobody, p_amount: 1, p_key: 'k' })).toEqual({
+      outcome: 'not_found',
+      user_id: nobody,
+    });
   });
 
   it.each([0, -5, 9_007_199_254_740_992])('of %d credits is a broken contract', async (amount) => {
@@ -357,7 +358,7 @@ describe('repair', () => {
   });
 
   it('of an unknown user says so', async () => {
-    await expect(call('sync_user_credits', { p_user_id: 'nobody' })).rejects.toMatchObject({
+    await expect(call('sync_user_credits', { p_user_id: nobody })).rejects.toMatchObject({
       code: 'PT404',
       message: 'user_not_found',
     });

@@ -1,9 +1,10 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
-import { testDatabase } from '../support/postgres.ts';
+import { testDatabase, userId } from '../support/postgres.ts';
 import { callAsService, concurrently } from '../support/sqlCall.ts';
 
 const database = testDatabase();
-const users = ['ann', 'ben', 'cat', 'dan'];
+const users = ['ann', 'ben', 'cat', 'dan'].map(userId);
+const [ann, ben, cat, dan] = users as [string, string, string, string];
 const seal = (limit?: number) =>
   callAsService(database.current, 'seal_credit_entries', { p_limit: limit });
 const verify = () => database.current.query('select * from verify_credit_chain() order by user_id');
@@ -27,6 +28,8 @@ async function spend(user: string, key: string): Promise<void> {
 }
 
 beforeAll(async () => {
+  // Opening balances of an existing app.
+  while ((await seal()).more) {}
   for (const user of users) {
     await callAsService(database.current, 'ensure_user', { p_user_id: user });
     await callAsService(database.current, 'grant_credits', {
@@ -46,7 +49,7 @@ describe('sealing', () => {
     expect(await seal(3)).toEqual({ users: 3, entries: 18, more: true });
     expect(await seal(3)).toEqual({ users: 1, entries: 6, more: false });
     expect(await seal()).toEqual({ users: 0, entries: 0, more: false });
-    await spend('ann', 'later');
+    await spend(ann, 'later');
     expect(await seal()).toEqual({ users: 1, entries: 1, more: false });
     expect(await verify()).toEqual([]);
   });
@@ -83,26 +86,26 @@ describe('sealing', () => {
 
 describe('a superuser who tampers', () => {
   it('with an amount, a text or a time is found by the exact row, the others stay clean', async () => {
-    await tamper(`update credit_transactions set amount = amount - 1 where user_id = 'ann' and entry_number = 3;
-      update credit_transactions set metadata = '{}' where user_id = 'ben' and entry_number = 1;
-      update credit_transactions set created_at = created_at + interval '1 microsecond' where user_id = 'cat' and entry_number = 6`);
+    await tamper(`update credit_transactions set amount = amount - 1 where user_id = '${ann}' and entry_number = 3;
+      update credit_transactions set metadata = '{}' where user_id = '${ben}' and entry_number = 1;
+      update credit_transactions set created_at = created_at + interval '1 microsecond' where user_id = '${cat}' and entry_number = 6`);
     expect(await verify()).toMatchObject([
-      { user_id: 'ann', entry_number: '3', issue: 'changed' },
-      { user_id: 'ben', entry_number: '1', issue: 'changed' },
-      { user_id: 'cat', entry_number: '6', issue: 'changed' },
+      { user_id: ann, entry_number: '3', issue: 'changed' },
+      { user_id: ben, entry_number: '1', issue: 'changed' },
+      { user_id: cat, entry_number: '6', issue: 'changed' },
     ]);
-    const one = await database.current.query(`select * from verify_credit_chain('ben')`);
-    expect(one).toMatchObject([{ user_id: 'ben', entry_number: '1' }]);
+    const one = await database.current.query(`select * from verify_credit_chain('${ben}')`);
+    expect(one).toMatchObject([{ user_id: ben, entry_number: '1' }]);
   });
 
   it('by removing an entry, or a seal, is found', async () => {
-    await tamper(`delete from credit_transactions where user_id = 'dan' and entry_number = 4`);
-    expect(await database.current.query(`select * from verify_credit_chain('dan')`)).toMatchObject([
-      { user_id: 'dan', entry_number: '4', issue: 'missing' },
-    ]);
-    await tamper(`delete from credit_seals where user_id = 'dan' and first_entry = 1`);
-    expect(await database.current.query(`select * from verify_credit_chain('dan')`)).toMatchObject([
-      { user_id: 'dan', entry_number: '1', issue: 'seal_missing' },
-    ]);
+    await tamper(`delete from credit_transactions where user_id = '${dan}' and entry_number = 4`);
+    expect(
+      await database.current.query(`select * from verify_credit_chain('${dan}')`),
+    ).toMatchObject([{ user_id: dan, entry_number: '4', issue: 'missing' }]);
+    await tamper(`delete from credit_seals where user_id = '${dan}' and first_entry = 1`);
+    expect(
+      await database.current.query(`select * from verify_credit_chain('${dan}')`),
+    ).toMatchObject([{ user_id: dan, entry_number: '1', issue: 'seal_missing' }]);
   });
 });

@@ -69,6 +69,7 @@ describe('migrate', () => {
       ],
       unchanged: [],
       notNeeded: [],
+      changes: [],
     });
     const again = await migrate({ connectionString, files: [A, B] });
     expect(again).toMatchObject({ applied: [], unchanged: ['a.sql', 'b.sql'] });
@@ -82,6 +83,14 @@ describe('migrate', () => {
       { file: 'a.sql', checksum: checksumOf(A.sql) },
       { file: 'b.sql', checksum: checksumOf(changed.sql) },
     ]);
+  });
+
+  it('fails in a dry run where the real run would, and writes nothing', async () => {
+    const { connectionString, query } = await emptyDatabase();
+    const broken = { name: 'z.sql', sql: 'create table public.z (id int references public.none);' };
+    const error = await failureOf(migrate({ connectionString, files: [A, broken], dryRun: true }));
+    expect(error.message).toContain('z.sql, line 1: relation "public.none" does not exist');
+    expect(await query(`select to_regclass('a') as a`)).toEqual([{ a: null }]);
   });
 
   it('tells in a dry run what it would do and writes nothing', async () => {
@@ -102,7 +111,7 @@ describe('migrate', () => {
     });
   });
 
-  it('rolls a failing file back whole and names file, line, statement and SQLSTATE', async () => {
+  it('rolls the whole run back when a file fails, and names file, line, statement and SQLSTATE', async () => {
     const { connectionString, query } = await emptyDatabase();
     const broken: MigrationFile = {
       name: 'broken.sql',
@@ -117,10 +126,10 @@ insert into public.half
     expect(error.message).toContain('broken.sql, line 4: division by zero (SQLSTATE 22012)');
     expect(error.message).toContain('in: insert into public.half select 1 / 0');
     expect(error.extensions).toEqual({ file: 'broken.sql', line: 4, sqlstate: '22012' });
-    expect(await query(`select to_regclass('half') as half, to_regproc('b') as b`)).toEqual([
-      { half: null, b: null },
-    ]);
-    expect(await query('select file from purser.applied_files')).toEqual([{ file: 'a.sql' }]);
+    expect(
+      await query(`select to_regclass('half') as half, to_regclass('a') as a, to_regproc('b') as b,
+        to_regnamespace('purser') as schema`),
+    ).toEqual([{ half: null, a: null, b: null, schema: null }]);
   });
 
   it('points at the line inside a statement when the server knows it, and shows its hint', async () => {

@@ -6,11 +6,12 @@ import net from 'node:net';
 /**
  * - `pass`: bytes flow.
  * - `refuse`: new connections are reset before a byte flows.
+ * - `cut_on_request`: the next bytes to the server end the connection and never arrive.
  * - `cut_on_answer`: bytes to the server flow; the next bytes it answers end the connection
  *   unseen, so the statement has happened and nobody heard.
  * - `black_hole`: what the server answers is swallowed, the connection stays open.
  */
-export type ProxyMode = 'pass' | 'refuse' | 'cut_on_answer' | 'black_hole';
+export type ProxyMode = 'pass' | 'refuse' | 'cut_on_request' | 'cut_on_answer' | 'black_hole';
 
 export interface FaultProxy {
   port: number;
@@ -65,7 +66,15 @@ export async function startFaultProxy(target: {
     }
     const upstream = net.connect(target.port, target.host ?? '127.0.0.1');
     track(upstream);
-    client.on('data', (chunk) => upstream.write(chunk));
+    client.on('data', (chunk) => {
+      if (mode === 'cut_on_request') {
+        spend();
+        client.resetAndDestroy();
+        upstream.destroy();
+        return;
+      }
+      upstream.write(chunk);
+    });
     upstream.on('data', (chunk) => {
       if (mode === 'black_hole') return;
       if (mode === 'cut_on_answer') {

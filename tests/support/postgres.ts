@@ -4,8 +4,15 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect } from '@jest/globals';
 import pg from 'pg';
+import { APP_USERS, appUserId } from './existingApp.ts';
 
-const TEMPLATE_DATABASE = 'purser_template';
+/**
+ * Which users the tests have: those of Purser's own table (text ids), or those of an existing app
+ * (uuid ids that reference auth.users, 1,000 others beside them). jest.config.js runs both.
+ */
+export const testUsers: 'text' | 'uuid' =
+  (globalThis as { PURSER_TEST_USERS?: string }).PURSER_TEST_USERS === 'uuid' ? 'uuid' : 'text';
+const TEMPLATE_DATABASE = testUsers === 'uuid' ? 'purser_template_app' : 'purser_template';
 /** Copying is refused while somebody is connected to the template, if only autovacuum. */
 const CREATE_ATTEMPTS = 20;
 
@@ -30,6 +37,23 @@ export interface TestDatabase {
   drop(): Promise<void>;
   /** Closes the connections and leaves the database. */
   close(): Promise<void>;
+}
+
+const namedUsers = new Map<string, string>();
+
+/**
+ * An id for the user a test calls `name`, in the form of the database under test, without a row in
+ * public.users yet. The same name is the same id within a test file.
+ */
+export function userId(name: string): string {
+  if (testUsers === 'text') return name;
+  const known = namedUsers.get(name);
+  if (known !== undefined) return known;
+  if (namedUsers.size === APP_USERS)
+    throw new Error(`${APP_USERS} sign-ups wait for a row, no more`);
+  const id = appUserId(APP_USERS + namedUsers.size + 1);
+  namedUsers.set(name, id);
+  return id;
 }
 
 /** Address of the run's cluster (its maintenance database), as superuser. */

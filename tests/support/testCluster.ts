@@ -8,10 +8,10 @@ import { liveUsers, openHome } from '../../src/supabase/embedded/home.ts';
 import { stopServer } from '../../src/supabase/embedded/server.ts';
 import { startEmbeddedPostgres } from '../../src/supabase/embeddedPostgres.ts';
 import { migrate } from '../../src/supabase/migrate.ts';
-import { AREA_FILES, type MigrationFile } from '../../src/supabase/migrations.ts';
+import { AREA_FILES, type MigrationFile, STUBS_FILE } from '../../src/supabase/migrations.ts';
+import { EXISTING_APP_SQL } from './existingApp.ts';
 import { createTempFolder } from './tempFolder.ts';
 
-export const TEMPLATE_DATABASE = 'purser_template';
 const KEPT_HOURS = 24;
 const SQL_FOLDER = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../sql');
 
@@ -24,7 +24,8 @@ export interface TestCluster {
 }
 
 /**
- * Starts the cluster of PURSER_TEST_PG (18 by default, or 15) and migrates the template once.
+ * Starts the cluster of PURSER_TEST_PG (18 by default, or 15) and migrates two templates once: an
+ * empty database, and that of an existing app.
  * @public globalSetup.js imports it through tsx.
  */
 export async function startTestCluster(): Promise<TestCluster> {
@@ -38,7 +39,8 @@ export async function startTestCluster(): Promise<TestCluster> {
     settings: { max_connections: '300' },
   });
   try {
-    await createTemplate(server.connectionString);
+    await createTemplate(server.connectionString, 'purser_template', '');
+    await createTemplate(server.connectionString, 'purser_template_app', EXISTING_APP_SQL);
   } catch (error) {
     await server.stop();
     folder.remove();
@@ -78,18 +80,25 @@ export function testPackage(): string {
   throw new Error(`PURSER_TEST_PG is ${version}; 15 and 18 are installed.`);
 }
 
-async function createTemplate(connectionString: string): Promise<void> {
-  const admin = new pg.Client({ connectionString });
-  await admin.connect();
-  try {
-    await admin.query(`create database ${TEMPLATE_DATABASE}`);
-    const template = new URL(connectionString);
-    template.pathname = `/${TEMPLATE_DATABASE}`;
-    await migrate({ connectionString: template.toString(), files: migrationFilesOfFolder() });
-    await admin.query(`alter database ${TEMPLATE_DATABASE} with is_template true`);
-  } finally {
-    await admin.end();
+async function createTemplate(connectionString: string, name: string, app: string): Promise<void> {
+  const files = migrationFilesOfFolder();
+  const url = new URL(connectionString);
+  url.pathname = `/${name}`;
+  const template = url.toString();
+  const run = async (address: string, sql: string) => {
+    const client = new pg.Client({ connectionString: address });
+    await client.connect();
+    await client.query(sql).finally(() => client.end());
+  };
+  await run(connectionString, `create database ${name}`);
+  if (app !== '') {
+    // The app's tables reference auth.users, which a plain Postgres has from the stubs.
+    const stubs = files.filter((file) => file.name === STUBS_FILE);
+    await migrate({ connectionString: template, files: stubs });
+    await run(template, app);
   }
+  await migrate({ connectionString: template, files });
+  await run(connectionString, `alter database ${name} with is_template true`);
 }
 
 /** Stops servers and removes folders of runs that were killed, and of old kept ones. */

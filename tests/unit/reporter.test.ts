@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
-import { findRequirement, skippedTitle } from '../support/requirements.ts';
+import { findRequirement, noteTitle, skippedTitle } from '../support/requirements.ts';
 
 /** Jest is started for real; on a crowded machine it may take seconds. */
 jest.setTimeout(120_000);
@@ -48,6 +48,15 @@ describe('the reporter', () => {
     const { status, lastLine } = runJest('this is not JavaScript');
     expect(lastLine).toBe('0 passed, 1 failed, 0 skipped');
     expect(status).toBe(1);
+  });
+
+  it('prints notes of what could be proven elsewhere, which are no skips, even with CI=true', () => {
+    const title = noteTitle('was asked of the stand-in', 'set REAL_THING');
+    const suite = `it(${JSON.stringify(title)}, () => {});`;
+    const { status, stdout, lastLine } = runJest(suite, { ci: true });
+    expect(stdout).toContain('one.test.js > was asked of the stand-in\n    more: set REAL_THING');
+    expect(lastLine).toBe('1 passed, 0 failed, 0 skipped');
+    expect(status).toBe(0);
   });
 
   const skippedSuite = passing + skip(skippedTitle('chromium', 'pages'), passing + passing);

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type Stripe from 'stripe';
-import { testDatabase } from '../support/postgres.ts';
+import { testDatabase, userId } from '../support/postgres.ts';
 import { SERVICE_KEY, type Stack, startStack, waitFor } from '../support/stack.ts';
 
 const database = testDatabase();
@@ -13,7 +13,7 @@ afterAll(() => stack.stop());
 let count = 0;
 function newUser(): string {
   count += 1;
-  return `buyer-${count}`;
+  return userId(`buyer-${count}`);
 }
 
 async function checkout(
@@ -335,7 +335,7 @@ describe('the success page', () => {
       balance: 50,
     });
     // Others learn how the session ended, but nobody's balance.
-    expect(await fulfill(await stack.token('somebody-else'))).toEqual({
+    expect(await fulfill(await stack.token(userId('somebody-else')))).toEqual({
       session_id: id,
       status: 'credited',
       credits: 50,

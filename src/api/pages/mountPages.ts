@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import express, { type IRouter, type RequestHandler } from 'express';
 import { PurserError } from '../../core/errors.ts';
@@ -88,16 +88,20 @@ export function mountWeb(router: IRouter, { staticDir }: Pick<AppDeps, 'staticDi
 const FILES = { index: false, redirect: false, dotfiles: 'ignore' } as const;
 const FOR_EVER = { immutable: true, maxAge: '365d' } as const;
 
-/** Whatever no route took: a problem for programs, a page for people. */
-export const nothingHere: RequestHandler = (request, response) => {
-  const forPeople =
-    !/^\/api(?:[/?]|$)/.test(request.originalUrl) && request.accepts(['json', 'html']);
-  if (forPeople === 'html' && (request.method === 'GET' || request.method === 'HEAD')) {
-    response.setHeader('Cache-Control', 'no-cache');
-    response.status(404).type('html').send(notFoundPage);
-    return;
-  }
-  throw new PurserError('not_found', {
-    detail: 'There is nothing at this path. /api/docs lists every route.',
-  });
-};
+/** Whatever no route took: a problem for programs; for people the web app's own page, or a plain one. */
+export function nothingHere({ staticDir }: Pick<AppDeps, 'staticDir'>): RequestHandler {
+  const index = staticDir === undefined ? '' : join(staticDir, 'index.html');
+  const html = lazily(() => (existsSync(index) ? readFileSync(index, 'utf8') : notFoundPage));
+  return (request, response) => {
+    const forPeople =
+      !/^\/api(?:[/?]|$)/.test(request.originalUrl) && request.accepts(['json', 'html']);
+    if (forPeople === 'html' && (request.method === 'GET' || request.method === 'HEAD')) {
+      response.setHeader('Cache-Control', 'no-cache');
+      response.status(404).type('html').send(html());
+      return;
+    }
+    throw new PurserError('not_found', {
+      detail: 'There is nothing at this path. /api/docs lists every route.',
+    });
+  };
+}

@@ -1,3 +1,4 @@
+import { ChevronIcon } from './icons.tsx';
 import { TRANSACTION_TYPES } from './transactionTypes.ts';
 
 interface HistoryFiltersProps {
@@ -14,19 +15,23 @@ export function HistoryFilters({ choice, filtered, onChange, onClear }: HistoryF
         <label htmlFor="history-type" className="text-sm font-semibold">
           Type
         </label>
-        <select
-          id="history-type"
-          className="field mt-1"
-          value={choice.type}
-          onChange={(event) => onChange('type', event.target.value)}
-        >
-          <option value="">All types</option>
-          {Object.entries(TRANSACTION_TYPES).map(([type, name]) => (
-            <option key={type} value={type}>
-              {name}
-            </option>
-          ))}
-        </select>
+        <div className="relative mt-1">
+          <select
+            id="history-type"
+            className="field appearance-none pr-10"
+            value={choice.type}
+            onChange={(event) => onChange('type', event.target.value)}
+          >
+            <option value="">All types</option>
+            {Object.entries(TRANSACTION_TYPES).map(([type, name]) => (
+              <option key={type} value={type}>
+                {name}
+              </option>
+            ))}
+          </select>
+          {/* The browser's own arrow sticks to the edge and knows no padding. */}
+          <ChevronIcon className="pointer-events-none absolute top-1/2 right-3 size-4 -translate-y-1/2 text-muted" />
+        </div>
       </div>
       <DayField
         label="From"

@@ -21,7 +21,7 @@ export function HistoryTable({ rows, faded }: HistoryTableProps) {
             <th scope="col" className="hidden py-3 pr-2 pl-6 font-semibold sm:table-cell">
               When
             </th>
-            <th scope="col" className="py-3 pr-2 pl-4 font-semibold sm:pl-2">
+            <th scope="col" className="w-full py-3 pr-2 pl-4 font-semibold sm:w-auto sm:pl-2">
               What
             </th>
             <th scope="col" className="px-2 py-3 text-right font-semibold">
@@ -50,7 +50,8 @@ export function HistoryTable({ rows, faded }: HistoryTableProps) {
                 )}
                 {/* A phone has no room for a column of dates: they stand here instead. */}
                 <time dateTime={row.created_at} className="block text-sm text-muted sm:hidden">
-                  {formatDate(row.created_at)}, {formatTime(row.created_at)}
+                  <span className="whitespace-nowrap">{formatDate(row.created_at)},</span>{' '}
+                  <span className="whitespace-nowrap">{formatTime(row.created_at)}</span>
                 </time>
               </td>
               <td
