@@ -12,7 +12,7 @@ export function appUserId(n: number): string {
 }
 
 /** What the n-th user's balance says before Purser comes. */
-export function appBalance(n: number): number | null {
+function appBalance(n: number): number | null {
   if (n % 7 === 0) return null;
   if (n % 5 === 0) return 0;
   return n % 11 === 0 ? -n : n;
