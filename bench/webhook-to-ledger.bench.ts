@@ -170,7 +170,8 @@ function createPurser(db: Database, purchase: Purchase) {
   const webhook = createWebhook({
     db: observed,
     redis,
-    mirror: createMirror({ redis, logger: silent, nowMs }),
+    mirror: createMirror({ redis, logger: silent, nowMs, runAfterResponse: () => {} }),
+    runAfterResponse: () => {},
     stripe: answeringStripe(purchase),
     catalogue: loadCatalogue(undefined),
     clock: systemClock,
