@@ -170,13 +170,14 @@ function createPurser(db: Database, purchase: Purchase) {
   const webhook = createWebhook({
     db: observed,
     redis,
-    mirror: createMirror({ redis, logger: silent, nowMs }),
+    mirror: createMirror({ redis, logger: silent, nowMs, runAfterResponse: () => {} }),
     stripe: answeringStripe(purchase),
     catalogue: loadCatalogue(undefined),
     clock: systemClock,
     logger: silent,
     livemode: false,
     random: Math.random,
+    runAfterResponse: () => {},
     secrets: [SECRET],
     toleranceSeconds: 3600,
   });

@@ -9,6 +9,8 @@ import { gzipSync } from 'node:zlib';
 import { build, type Metafile } from 'esbuild';
 import { isMain } from './source-files.ts';
 
+const ENTRY = 'src/vercel.ts';
+
 /**
  * Packages that belong to servers and builds. A new import that draws one in fails the build
  * rather than the cold start.
@@ -43,7 +45,7 @@ export interface FunctionBundle {
 export async function buildFunction(folder = 'build/vercel'): Promise<FunctionBundle> {
   rmSync(folder, { recursive: true, force: true });
   const { outputFiles, metafile } = await build({
-    entryPoints: ['src/vercel.ts'],
+    entryPoints: [ENTRY],
     outfile: join(folder, 'index.js'),
     bundle: true,
     write: false,
@@ -58,8 +60,8 @@ export async function buildFunction(folder = 'build/vercel'): Promise<FunctionBu
     legalComments: 'external',
     logLevel: 'warning',
   });
-  const output = metafile.outputs[join(folder, 'index.js')];
-  if (output === undefined) throw new Error(`esbuild wrote no ${folder}/index.js`);
+  const output = Object.values(metafile.outputs).find(({ entryPoint }) => entryPoint === ENTRY);
+  if (output === undefined) throw new Error(`esbuild wrote nothing for ${ENTRY}`);
   const inputs = Object.entries(output.inputs)
     .map(([path, { bytesInOutput }]): [string, number] => [path, bytesInOutput])
     .filter(([, bytes]) => bytes > 0)
@@ -86,10 +88,10 @@ export function isServerOnly(path: string): boolean {
 /** From the entry to the file, import by import. */
 function explainWay({ inputs }: Metafile, wanted: string): string {
   const cameFrom = new Map<string, string>();
-  const open = ['src/vercel.ts'];
+  const open = [ENTRY];
   for (let path = open.shift(); path !== undefined; path = open.shift()) {
     for (const { path: next } of inputs[path]?.imports ?? []) {
-      if (cameFrom.has(next) || next === 'src/vercel.ts') continue;
+      if (cameFrom.has(next) || next === ENTRY) continue;
       cameFrom.set(next, path);
       open.push(next);
     }

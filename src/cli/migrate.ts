@@ -2,9 +2,11 @@
  * `npm run migrate`: brings the database of DATABASE_URL, or the embedded one, to the schema of
  * this version.
  */
-import { realpathSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { readVariables } from '../config/readVariables.ts';
+import { SettingsError } from '../config/settingsError.ts';
 import { PurserError } from '../core/errors.ts';
 import type { Logger } from '../core/ports.ts';
 import { embeddedPostgresExists, startEmbeddedPostgres } from '../supabase/embeddedPostgres.ts';
@@ -63,6 +65,7 @@ export async function runMigrate(command: MigrateCommand): Promise<number> {
     return 0;
   }
   try {
+    checkAddress(command.env);
     const options = {
       dryRun: flags['dry-run'] === true,
       moveAside: flags['move-aside'] === true,
@@ -74,8 +77,10 @@ export async function runMigrate(command: MigrateCommand): Promise<number> {
     else await migrateEmbedded(command, options);
     return 0;
   } catch (error) {
-    if (!(error instanceof PurserError)) throw error;
-    command.printError(`Migration failed.\n${error.message}`);
+    if (error instanceof SettingsError) command.printError(error.message);
+    else if (error instanceof PurserError)
+      command.printError(`Migration failed.\n${error.message}`);
+    else throw error;
     return 1;
   }
 }
@@ -147,6 +152,12 @@ function needsDirectConnection(): PurserError {
   });
 }
 
+/** A wrong address is told as the server tells it. Errors: `SettingsError`. */
+function checkAddress({ DATABASE_URL }: MigrateCommand['env']): void {
+  const { problems } = readVariables({ DATABASE_URL });
+  if (problems.length > 0) throw new SettingsError(problems);
+}
+
 function withoutSecrets(connectionString: string): string {
   if (!URL.canParse(connectionString)) return 'of DATABASE_URL';
   const url = new URL(connectionString);
@@ -171,6 +182,8 @@ if (startedFile && realpathSync(startedFile) === fileURLToPath(import.meta.url))
   // Leaving by `exit` stops an embedded server that this run has started.
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.once(signal, () => process.exit(130));
+  // As the server does: what is set already wins.
+  if (existsSync('.env')) process.loadEnvFile('.env');
   process.exitCode = await runMigrate({
     args: process.argv.slice(2),
     env: process.env,

@@ -232,11 +232,22 @@ export function findWarnings(values: Values, production: boolean): string[] {
   const strange = values.STRIPE_WEBHOOK_SECRET?.some((secret) => !secret.startsWith('whsec_'));
   if (strange) {
     warnings.push(
-      'STRIPE_WEBHOOK_SECRET does not start with whsec_; webhooks are refused unless it is the endpoint’s signing secret.',
+      'STRIPE_WEBHOOK_SECRET does not start with whsec_; webhooks are refused unless it is the signing secret of the endpoint. Copy that (whsec_...) from Stripe, or from `stripe listen --print-secret`.',
     );
   }
   if (values.PURSER_STRIPE === 'sandbox' && values.STRIPE_SECRET_KEY) {
     warnings.push('PURSER_STRIPE is sandbox, so STRIPE_SECRET_KEY is not used.');
+  }
+  const parts = chooseParts(values);
+  if (parts.stripe === 'stripe' && values.STRIPE_SECRET_KEY?.includes('_live_') && !production) {
+    warnings.push(
+      'STRIPE_SECRET_KEY is a live key and NODE_ENV is not production: real money is taken under the rules for trials. Use a test key here, or set NODE_ENV=production.',
+    );
+  }
+  if (/:\[[^@]*\]@/.test(values.DATABASE_URL ?? '')) {
+    warnings.push(
+      'DATABASE_URL has square brackets around the password. If they come from the example, remove them.',
+    );
   }
   const jwks = values.PURSER_JWKS_URL;
   if (jwks?.startsWith('http://') && !LOOPBACK.has(new URL(jwks).hostname)) {
@@ -244,7 +255,6 @@ export function findWarnings(values: Values, production: boolean): string[] {
       'PURSER_JWKS_URL is not https: who can change its answer can sign in as anybody.',
     );
   }
-  const parts = chooseParts(values);
   const open = values.HOST !== undefined && !LOOPBACK.has(values.HOST);
   if (!production && open && parts.database === 'embedded' && parts.stripe === 'sandbox') {
     warnings.push(

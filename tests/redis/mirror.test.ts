@@ -21,7 +21,12 @@ describe('the mirror', () => {
   beforeEach(() => {
     now = NOW;
     store = createMemoryRedis({ nowMs: () => now });
-    mirror = createMirror({ redis: store, logger: collectLines().logger, nowMs: () => now });
+    mirror = createMirror({
+      redis: store,
+      logger: collectLines().logger,
+      nowMs: () => now,
+      runAfterResponse: () => {},
+    });
   });
 
   it('believes no copy before it knows the ledger’s name', async () => {
@@ -83,7 +88,12 @@ describeWith('redis-server', 'the mirror over a network', (program) => {
     lines = collected.lines;
     clock = 0;
     const redis = guardRedis(store, { logger: collected.logger, nowMs: () => clock });
-    mirror = createMirror({ redis, logger: collected.logger, nowMs: () => NOW });
+    mirror = createMirror({
+      redis,
+      logger: collected.logger,
+      nowMs: () => NOW,
+      runAfterResponse: () => {},
+    });
     mirror.update('other', mirrorRecord());
     await mirror.idle();
   });

@@ -213,17 +213,21 @@ describe('the choice of parts', () => {
     );
   });
 
-  it('says that adapters of other servers are not in this build', () => {
-    expect(wrong({ SUPABASE_URL: 'https://p.supabase.co' })).toEqual(['SUPABASE_URL']);
-    expect(wrong({ REDIS_URL: 'redis://h:6379' })).toEqual(['REDIS_URL']);
-    expect(wrong({ KV_REST_API_URL: 'https://x.upstash.io', KV_REST_API_TOKEN: 't' })).toEqual([
-      'UPSTASH_REDIS_REST_URL',
-    ]);
-    const { parts } = parseSettings({
+  it('takes the servers that are named, a direct connection before an API', () => {
+    const partsOf = (env: Record<string, string>) => parseSettings(env).settings.parts;
+    const supabase = {
       SUPABASE_URL: 'https://p.supabase.co',
-      DATABASE_URL: PRODUCTION.DATABASE_URL,
-    }).settings;
-    expect(parts.database).toBe('pg');
+      SUPABASE_SECRET_KEY: 'sb_secret_0123456789',
+    };
+    const upstash = { KV_REST_API_URL: 'https://x.upstash.io', KV_REST_API_TOKEN: 't' };
+    expect(partsOf({ ...supabase, ...upstash })).toMatchObject({
+      database: 'supabase',
+      redis: 'upstash',
+    });
+    const { DATABASE_URL } = PRODUCTION;
+    expect(
+      partsOf({ ...supabase, ...upstash, DATABASE_URL, REDIS_URL: 'redis://h:6379' }),
+    ).toMatchObject({ database: 'pg', redis: 'tcp' });
   });
 
   it('is all embedded only without any real part', () => {
