@@ -31,7 +31,8 @@ export const EXISTING_APP_SQL = `
     name text not null
   );
   create index projects_owner on public.projects (owner_id);
-  create table public.profile_changes (user_id uuid, changed_at timestamptz default now());
+  create table public.profile_changes (
+    id bigint generated always as identity primary key, user_id uuid, changed_at timestamptz default now());
 
   insert into public.users (id, email, full_name, credits_balance)
   select a.id, a.email, 'User ' || n,
