@@ -59,7 +59,7 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
     sweepAfterWebhooks: false,
     staticDir: path.join(path.dirname(fileURLToPath(import.meta.url)), WEB_DIR),
   });
-  let waiting: { stop(): void } | null = null;
+  let waiting: ReturnType<typeof startWhenReady> | null = null;
 
   return {
     app,
@@ -72,10 +72,11 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
     async start(listeningAt) {
       origin = settings.http.publicUrl ?? listeningAt;
       await stripe.announce(listeningAt);
-      waiting = await startWhenReady(
+      waiting = startWhenReady(
         { settings, health, stripe: () => prices.pricing(), logger },
         () => jobs.start(every),
       );
+      await waiting.heard;
     },
     async stop() {
       waiting?.stop();

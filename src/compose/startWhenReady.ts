@@ -14,26 +14,37 @@ export interface StartDeps {
   logger: Logger;
 }
 
-/** Where to look, for messages that do not say so themselves. */
-const SETTINGS_OF: Readonly<Record<string, string>> = {
-  embedded: 'PURSER_DATA_DIR',
-  pg: 'DATABASE_URL',
-  supabase: 'SUPABASE_URL and SUPABASE_SECRET_KEY',
-  memory: '',
-  tcp: 'REDIS_URL',
-  upstash: 'UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN',
+/** What to do about a part that cannot be reached, where its message does not name the setting. */
+const ADVICE: Readonly<Record<string, { setting: string; text: string }>> = {
+  embedded: { setting: 'PURSER_DATA_DIR', text: 'Check PURSER_DATA_DIR.' },
+  pg: {
+    setting: 'DATABASE_URL',
+    text: 'Check the host and port in DATABASE_URL, that the server runs, and that this machine may reach it.',
+  },
+  supabase: {
+    setting: 'SUPABASE_URL',
+    text: 'Check SUPABASE_URL, and that the project is not paused.',
+  },
+  tcp: {
+    setting: 'REDIS_URL',
+    text: 'Check REDIS_URL, that the server runs, and that this machine may reach it.',
+  },
+  upstash: {
+    setting: 'UPSTASH_REDIS_REST_URL',
+    text: 'Check UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN.',
+  },
 };
 
 /**
  * Asks every part once and says what is wrong with it and what to do, then begins the background
  * work as soon as the database is ready, however late that is: a server that came up before its
- * database, or before the migration, heals by itself. Resolves when each part has been heard or
- * FIRST_LOOK_MS are over.
+ * database, or before the migration, heals by itself. `heard` resolves when each part has answered
+ * once or FIRST_LOOK_MS are over; after `stop` nothing is begun any more.
  */
-export async function startWhenReady(
+export function startWhenReady(
   { settings, health, stripe, logger }: StartDeps,
   begin: () => void,
-): Promise<{ stop(): void }> {
+): { heard: Promise<unknown>; stop(): void } {
   let timer: NodeJS.Timeout | undefined;
   let stopped = false;
   let told: string | null = null;
@@ -56,19 +67,22 @@ export async function startWhenReady(
     timer.unref();
   }
 
-  await Promise.all([
-    lookAtDatabase(),
-    warn('Redis', health.redis, settings.parts.redis, 'Checks ask the ledger until it answers.'),
-    warn('Stripe', stripe, '', 'Prices and checkouts answer 503 until that is mended.'),
-  ]);
-
-  async function warn(name: string, check: () => Promise<unknown>, part: string, effect: string) {
-    const problem = await problemOf(check);
+  async function lookAtRedis(): Promise<void> {
+    const problem = await problemOf(health.redis);
     if (problem === null || stopped) return;
-    logger.warn(`${name} is not ready: ${problem} ${whereToLook(part, problem)}${effect}`);
+    logger.warn(`Redis is not ready: ${advise(problem, settings.parts.redis)}`);
+  }
+
+  async function lookAtStripe(): Promise<void> {
+    const problem = await problemOf(stripe);
+    if (problem === null || stopped) return;
+    logger.warn(
+      `Stripe is not ready: ${problem} Prices and checkouts answer 503 until that is mended.`,
+    );
   }
 
   return {
+    heard: Promise.all([lookAtDatabase(), lookAtRedis(), lookAtStripe()]),
     stop() {
       stopped = true;
       clearTimeout(timer);
@@ -78,17 +92,16 @@ export async function startWhenReady(
 
 async function databaseProblem(health: HealthChecks, part: string): Promise<string | null> {
   const unreachable = await problemOf(health.database);
-  if (unreachable !== null) {
-    return `The database is not ready: ${unreachable} ${whereToLook(part, unreachable)}`.trim();
-  }
+  if (unreachable !== null) return `The database is not ready: ${advise(unreachable, part)}`;
   const schema = await problemOf(health.schema);
   return schema === null ? null : `The database is not ready: ${schema}`;
 }
 
-function whereToLook(part: string, problem: string): string {
-  const variables = SETTINGS_OF[part] ?? '';
-  const named = variables.split(' and ').some((variable) => problem.includes(variable));
-  return variables === '' || named ? '' : `Check ${variables}. `;
+function advise(problem: string, part: string): string {
+  const advice = ADVICE[part];
+  return advice === undefined || problem.includes(advice.setting)
+    ? problem
+    : `${problem} ${advice.text}`;
 }
 
 /** What is wrong, as a sentence; null when the check passes. */
