@@ -72,9 +72,8 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
     async start(listeningAt) {
       origin = settings.http.publicUrl ?? listeningAt;
       await stripe.announce(listeningAt);
-      waiting = startWhenReady(
-        { settings, health, stripe: () => prices.pricing(), logger },
-        () => jobs.start(every),
+      waiting = startWhenReady({ settings, health, stripe: () => prices.pricing(), logger }, () =>
+        jobs.start(every),
       );
       await waiting.heard;
     },
