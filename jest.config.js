@@ -1,9 +1,18 @@
 import { existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 
 /** Suites of the whole API. What they prove has to hold on each adapter of the database. */
-const API_FOLDERS = ['tests/webhook', 'tests/api'].filter((folder) =>
-  existsSync(new URL(folder, import.meta.url)),
-);
+const API_FOLDERS = ['tests/webhook', 'tests/api'];
+
+/** Without redis-server only the in-process mirror can be tried; the reporter names what is left out. */
+const REDIS = (process.env.PATH ?? '')
+  .split(delimiter)
+  .some((folder) => existsSync(join(folder, 'redis-server')))
+  ? ['memory', 'tcp', 'upstash']
+  : ['memory'];
+
+/** Every database adapter with every Redis adapter. */
+const ADAPTERS = ['pg', 'supabase'].flatMap((database) => REDIS.map((redis) => [database, redis]));
 
 /** @type {import('jest').ProjectConfig} */
 const base = {
@@ -36,22 +45,20 @@ export default {
         ...API_FOLDERS.map((path) => `<rootDir>/${path}/`),
       ],
     },
-    {
+    ...ADAPTERS.map(([database, redis]) => ({
       ...base,
-      displayName: 'pg',
+      displayName: `${database} + ${redis}`,
       roots: API_FOLDERS.map((path) => `<rootDir>/${path}`),
-    },
-    {
-      ...base,
-      displayName: 'supabase',
-      roots: API_FOLDERS.map((path) => `<rootDir>/${path}`),
-      setupFiles: ['<rootDir>/tests/support/onSupabase.js'],
-    },
+      setupFiles: [
+        `<rootDir>/tests/support/adapters/${database}.js`,
+        `<rootDir>/tests/support/adapters/${redis}.js`,
+      ],
+    })),
     // The same suites where the users table is an app's own: see tests/support/existingApp.ts.
     {
       ...base,
       displayName: 'existing app',
-      roots: ['<rootDir>/tests/sql', '<rootDir>/tests/webhook'],
+      roots: ['tests/sql', ...API_FOLDERS].map((path) => `<rootDir>/${path}`),
       testPathIgnorePatterns: ['/existing\\w*\\.test\\.ts$'],
       globals: { PURSER_TEST_USERS: 'uuid' },
     },

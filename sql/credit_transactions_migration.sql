@@ -268,7 +268,7 @@ begin
       or abs(credits_balance::%1$s) > 9007199254740991',
       case when v_balance.type in ('real', 'double precision') then 'double precision' else 'numeric' end) into v_count;
     if v_count > 0 then
-      v_problems := v_problems || format('%s users have a credits_balance that is fractional or beyond 2^53 - 1. Credits are whole: round them first.', v_count);
+      v_problems := v_problems || format('public.users.credits_balance is fractional or beyond 2^53 - 1 in %s rows. Credits are whole: round them first.', v_count);
     end if;
     if v_balance.type <> 'bigint' then
       select string_agg(distinct case d.classid
@@ -424,7 +424,7 @@ begin
   if cardinality(v_problems) > 0 then
     if coalesce(current_setting('purser.move_aside', true), '') <> 'yes' then
       v_problems := v_problems || array(
-        select format('public.%s is a %s of your own, and Purser needs its name: allow it to be moved aside.', m ->> 'name', m ->> 'kind')
+        select format('public.%s is a %s of your own, and Purser needs its name: allow it to be moved aside (npm run migrate -- --move-aside).', m ->> 'name', m ->> 'kind')
         from jsonb_array_elements(purser.moved()) m);
     end if;
     call purser.refuse_users(v_problems);

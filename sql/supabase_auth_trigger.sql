@@ -6,7 +6,11 @@
 -- It can never block a sign-up: the row is made at the very end of the sign-up's transaction, after
 -- triggers of the app's that may insert it themselves, and whatever goes wrong is a warning in the
 -- database's log. The user is then created by the app, or on the first request to Purser.
--- Take it back with: drop trigger purser_user_signed_up on auth.users;
+-- Take it back with:
+--   grant purser_ledger to current_user;
+--   drop function purser.user_signed_up() cascade;
+--   delete from purser.applied_files where file = 'supabase_auth_trigger.sql';
+--   revoke purser_ledger from current_user;
 
 do $$
 begin
@@ -48,7 +52,7 @@ begin
     insert into public.users (id, email) values (purser.to_user_id(new.id::text), new.email)
     on conflict do nothing;
   exception
-    -- OTHERS leaves these two out, and a statement's time-out is one of them.
+    -- OTHERS leaves these two out.
     when others or query_canceled or assert_failure then
       raise warning 'purser: user % signed up without a row in public.users: %', new.id, sqlerrm;
   end;
@@ -58,9 +62,18 @@ $$;
 
 reset role;
 
-drop trigger if exists purser_user_signed_up on auth.users;
-create constraint trigger purser_user_signed_up after insert on auth.users
-  deferrable initially deferred for each row execute function purser.user_signed_up();
+-- Made once and never replaced: auth.users belongs to Supabase, and only its owner may drop a
+-- trigger there. All that can change is in the function.
+do $$
+begin
+  if not exists (
+    select from pg_trigger where tgrelid = 'auth.users'::regclass and tgname = 'purser_user_signed_up')
+  then
+    create constraint trigger purser_user_signed_up after insert on auth.users
+      deferrable initially deferred for each row execute function purser.user_signed_up();
+  end if;
+end
+$$;
 
 -- Those who signed up before. Together; and one by one where that fails, so that one row which
 -- public.users refuses does not keep the others out.

@@ -5,6 +5,7 @@ import type { Lifecycle } from './api/lifecycle.ts';
 import { loadCatalogue } from './catalogue/catalogue.ts';
 import { assemble } from './compose/assemble.ts';
 import { type OpenedDatabase, openDatabase } from './compose/openDatabase.ts';
+import { openParts } from './compose/openParts.ts';
 import { openRedis } from './compose/openRedis.ts';
 import { openStripe } from './compose/openStripe.ts';
 import { startWhenReady } from './compose/startWhenReady.ts';
@@ -16,8 +17,8 @@ export interface ComposeOptions {
   settings: Settings;
   logger: Logger;
   clock?: Clock;
-  /** A database opened by the caller, in place of the one the settings choose. */
-  database?: OpenedDatabase;
+  /** A database the caller has opened or is opening, in place of the one the settings choose. */
+  database?: OpenedDatabase | Promise<OpenedDatabase>;
 }
 
 /** Everything Purser is, put together and not yet listening. */
@@ -36,23 +37,12 @@ export interface Purser {
 export async function compose(options: ComposeOptions): Promise<Purser> {
   const { settings, logger, clock = systemClock } = options;
   const catalogue = loadCatalogue(settings.catalogue ?? undefined);
-  const opened: { stop(): Promise<void> }[] = [];
-  async function open<T extends { stop(): Promise<void> }>(opening: Promise<T>): Promise<T> {
-    try {
-      const part = await opening;
-      opened.unshift(part);
-      return part;
-    } catch (error) {
-      for (const part of opened) await part.stop();
-      throw error;
-    }
-  }
-  const database = await open(
-    options.database ? Promise.resolve(options.database) : openDatabase(settings, logger),
-  );
-  const stripe = await open(openStripe(settings, catalogue, logger));
   const nowMs = () => clock.now().getTime();
-  const redis = await open(openRedis(settings, { logger, nowMs }));
+  const [database, stripe, redis] = await openParts([
+    Promise.resolve(options.database ?? openDatabase(settings, logger)),
+    openStripe(settings, catalogue, logger),
+    openRedis(settings, { logger, nowMs }),
+  ]);
 
   let origin = settings.http.publicUrl ?? `http://${settings.http.host}:${settings.http.port}`;
   const { app, lifecycle, jobs, health, prices, idle } = assemble({
@@ -82,9 +72,8 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
     async start(listeningAt) {
       origin = settings.http.publicUrl ?? listeningAt;
       await stripe.announce(listeningAt);
-      waiting = startWhenReady(
-        { settings, health, stripe: () => prices.pricing(), logger },
-        () => jobs.start(every),
+      waiting = startWhenReady({ settings, health, stripe: () => prices.pricing(), logger }, () =>
+        jobs.start(every),
       );
       await waiting.heard;
     },
@@ -92,7 +81,7 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
       waiting?.stop();
       await jobs.stop();
       await idle();
-      for (const part of opened) await part.stop();
+      for (const part of [redis, stripe, database]) await part.stop();
     },
   };
 }

@@ -1,5 +1,5 @@
 import { listen, stopOnSignals } from './api/server.ts';
-import { compose } from './compose.ts';
+import { openDatabase } from './compose/openDatabase.ts';
 import { type LoadedSettings, loadSettings, SettingsError } from './config.ts';
 import { PurserError } from './core/errors.ts';
 import { createLogger } from './observability/logger.ts';
@@ -17,7 +17,14 @@ async function main(): Promise<void> {
   // Until everything is up a signal ends the process at once; embedded parts leave as it exits.
   let stop = async (): Promise<void> => {};
   stopOnSignals(() => stop(), logger);
-  const purser = await compose({ settings, logger });
+  // A first start spends a second in initdb, a process of its own: the rest of Purser is read
+  // meanwhile, and by compose the sandbox is opened.
+  const database = openDatabase(settings, logger);
+  database.catch(() => {
+    // Awaited by compose, which may not be there yet.
+  });
+  const { compose } = await import('./compose.ts');
+  const purser = await compose({ settings, logger, database });
   stop = purser.stop;
   const server = await listen(purser.app, {
     host: settings.http.host,

@@ -21,6 +21,9 @@ export async function startBenchPostgres(): Promise<BenchPostgres> {
   const { connectionString, pid } = server;
   await migrate({ connectionString });
   const pool = new pg.Pool({ connectionString, max: 2 });
+  pool.on('error', () => {
+    // The server ends its connections when it stops.
+  });
   const query = async <R extends pg.QueryResultRow>(text: string, values?: unknown[]) =>
     (await pool.query<R>(text, values)).rows;
   const [row] = await query<{ server_version: string }>('show server_version');

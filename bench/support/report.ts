@@ -26,7 +26,7 @@ export interface BenchReport<Name extends string> {
   /** What one operation is: 'event', 'consume'. */
   operation: string;
   result: Rounds<Name>;
-  goal?: Goal<Name>;
+  goals?: Goal<Name>[];
   /** Further numbers worth keeping, such as bytes a row or a version. */
   notes?: Record<string, string | number>;
 }
@@ -61,7 +61,7 @@ function judge<Name extends string>(goal: Goal<Name>, result: Rounds<Name>) {
 
 /** Prints the table and writes `bench/results/<name>-<time>.json`, which git ignores. */
 export function report<Name extends string>(bench: BenchReport<Name>): void {
-  const { url, claim, operation, result, goal, notes = {} } = bench;
+  const { url, claim, operation, result, goals = [], notes = {} } = bench;
   const name = basename(fileURLToPath(url)).replace(/\.bench\.[jt]s$/, '');
   const names = Object.keys(result.cases) as Name[];
   const hasLatency = names.some((each) => result.cases[each].latencyMs !== undefined);
@@ -83,7 +83,7 @@ export function report<Name extends string>(bench: BenchReport<Name>): void {
     ];
   });
   const machine = machineText();
-  const verdict = goal === undefined ? undefined : judge(goal, result);
+  const verdicts = goals.map((goal) => judge(goal, result));
   const lines = [
     `\n${name}: ${claim}`,
     `  ${result.rounds} rounds in turns; ratios are medians of same-round ratios to "${result.baseline}"`,
@@ -91,7 +91,7 @@ export function report<Name extends string>(bench: BenchReport<Name>): void {
     ...Object.entries(notes).map(([key, value]) => `  ${key}: ${value}`),
     ...(COUNTS_OTHER_PROCESSES ? [] : ['  cpu: of this process only, no /proc here']),
   ];
-  if (verdict !== undefined) {
+  for (const verdict of verdicts) {
     const bounds = [
       ...(verdict.atLeast === undefined ? [] : [`at least ${verdict.atLeast}`]),
       ...(verdict.atMost === undefined ? [] : [`at most ${verdict.atMost}`]),
@@ -107,6 +107,6 @@ export function report<Name extends string>(bench: BenchReport<Name>): void {
   const measuredAt = new Date().toISOString();
   mkdirSync(RESULTS, { recursive: true });
   const path = `${RESULTS}${name}-${measuredAt.replace(/[:.]/g, '-')}.json`;
-  const kept = { name, claim, operation, measuredAt, machine, goal: verdict, notes, ...result };
+  const kept = { name, claim, operation, measuredAt, machine, goals: verdicts, notes, ...result };
   writeFileSync(path, `${JSON.stringify(kept, null, 2)}\n`);
 }

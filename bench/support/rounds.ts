@@ -21,6 +21,8 @@ export interface InterleaveOptions<Name extends string> {
   cases: Record<Name, () => Promise<Turn>>;
   /** The case the others are compared with. Default: the first. */
   baseline?: NoInfer<Name>;
+  /** Runs after each turn and outside of it: ends what the turn started, prepares the next. */
+  between?: () => Promise<void>;
   /** Processes whose CPU time counts besides this one, with all their descendants. */
   pids?: () => number[];
   /** Stand-ins for the clocks, for the test of this very function. */
@@ -89,7 +91,7 @@ interface Sample {
 export async function interleave<Name extends string>(
   options: InterleaveOptions<Name>,
 ): Promise<Rounds<Name>> {
-  const { rounds, warmupRounds = 1, cases, pids = () => [] } = options;
+  const { rounds, warmupRounds = 1, cases, between, pids = () => [] } = options;
   const { nowMs = () => performance.now(), cpuUs = cpuMicros } = options;
   const names = Object.keys(cases) as Name[];
   const baseline = options.baseline ?? names[0];
@@ -120,6 +122,7 @@ export async function interleave<Name extends string>(
       // Rotated, so that no case always runs in the wake of the same other.
       const name = names[(turn + warmupRounds + round) % names.length] as Name;
       const sample = await takeTurn(name);
+      await between?.();
       if (round >= 0) samples[name].push(sample);
     }
   }

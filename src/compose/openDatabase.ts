@@ -4,7 +4,6 @@ import type { Database, Logger } from '../core/ports.ts';
 import { startEmbeddedPostgres } from '../supabase/embeddedPostgres.ts';
 import { migrate } from '../supabase/migrate.ts';
 import { createPgDatabase } from '../supabase/pgDatabase.ts';
-import { createSupabaseDatabase } from '../supabase/supabaseDatabase.ts';
 
 export interface OpenedDatabase {
   db: Database;
@@ -28,6 +27,8 @@ export async function openDatabase(settings: Settings, logger: Logger): Promise<
   }
   if (settings.supabase !== null) {
     const { url, secretKey } = settings.supabase;
+    // Loaded only when it is used: a server on its own database starts without it.
+    const { createSupabaseDatabase } = await import('../supabase/supabaseDatabase.ts');
     const db = createSupabaseDatabase({ url, secretKey: secretKey ?? '', logger });
     return {
       db,

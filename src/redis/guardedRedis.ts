@@ -27,17 +27,30 @@ export function guardRedis(store: RedisStore, options: GuardOptions): RedisStore
     },
   });
 
-  async function guard<T>(operation: () => Promise<T>): Promise<T> {
-    if (!breaker.allows()) throw notAsked();
-    try {
-      const answer = await withDeadline(operation());
-      breaker.succeeded();
-      return answer;
-    } catch (error) {
-      lastError = error;
-      breaker.failed();
-      throw error;
-    }
+  /** Written without `async`: this stands before every check. */
+  function guard<T>(operation: () => Promise<T>): Promise<T> {
+    if (!breaker.allows()) return Promise.reject(notAsked());
+    return new Promise<T>((resolve, reject) => {
+      let ended = false;
+      const fail = (error: unknown) => {
+        if (ended) return;
+        ended = true;
+        clearTimeout(timer);
+        lastError = error;
+        breaker.failed();
+        reject(error);
+      };
+      // Timers run before sockets are read: after a pause of this very process the answer may be
+      // lying there, and Redis is not to blame. So the verdict comes after the reading.
+      const timer = setTimeout(() => setImmediate(() => fail(tooLate())), DEADLINE_MS);
+      operation().then((answer) => {
+        if (ended) return;
+        ended = true;
+        clearTimeout(timer);
+        breaker.succeeded();
+        resolve(answer);
+      }, fail);
+    });
   }
 
   return {
@@ -65,20 +78,9 @@ function notAsked(): PurserError {
   });
 }
 
-function withDeadline<T>(work: Promise<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      // Timers run before sockets are read: after a pause of this very process the answer may be
-      // lying there, and Redis is not to blame.
-      setImmediate(() =>
-        reject(
-          new PurserError('dependency_down', {
-            detail: `Redis did not answer within ${DEADLINE_MS} ms.`,
-            retryAfterSeconds: 1,
-          }),
-        ),
-      );
-    }, DEADLINE_MS);
-    work.then(resolve, reject).finally(() => clearTimeout(timer));
+function tooLate(): PurserError {
+  return new PurserError('dependency_down', {
+    detail: `Redis did not answer within ${DEADLINE_MS} ms.`,
+    retryAfterSeconds: 1,
   });
 }

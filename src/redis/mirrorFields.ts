@@ -31,18 +31,19 @@ export function decodeMirror(values: Reply): MirrorRecord | null {
   const [ledger, version, balance, held, available, suspended, validUntil] = values;
   if (typeof ledger !== 'string' || ledger === '') return null;
   if (suspended !== '0' && suspended !== '1') return null;
-  const numbers = [version, balance, held, available].map(wholeNumber);
-  const until = validUntil === '' ? null : wholeNumber(validUntil);
-  if (until === undefined || !numbers.every((value) => value !== undefined)) return null;
-  return {
+  const record = {
     ledger,
-    version: numbers[0] as number,
-    balance: numbers[1] as number,
-    held: numbers[2] as number,
-    available: numbers[3] as number,
+    version: wholeNumber(version),
+    balance: wholeNumber(balance),
+    held: wholeNumber(held),
+    available: wholeNumber(available),
     suspended: suspended === '1',
-    valid_until: until,
+    valid_until: validUntil === '' ? null : wholeNumber(validUntil),
   };
+  // One that is not a number makes the sum none.
+  const sum =
+    record.version + record.balance + record.held + record.available + (record.valid_until ?? 0);
+  return Number.isNaN(sum) ? null : record;
 }
 
 /** What a scan saw of a hash: [ledger, version]. */
@@ -50,7 +51,7 @@ export function decodeSeen(values: Reply): SeenMirror | null {
   if (!Array.isArray(values)) return null;
   const [ledger, text] = values;
   const version = wholeNumber(text);
-  return typeof ledger === 'string' && version !== undefined ? { ledger, version } : null;
+  return typeof ledger === 'string' && !Number.isNaN(version) ? { ledger, version } : null;
 }
 
 /** Output of writeMirror.lua. */
@@ -59,13 +60,14 @@ export function decodeWrite(output: Reply): MirrorWrite {
     const [word, stored] = output;
     if (word === 'applied' || word === 'equal') return { outcome: word };
     const storedVersion = wholeNumber(stored);
-    if (word === 'stale' && storedVersion !== undefined) return { outcome: word, storedVersion };
+    if (word === 'stale' && !Number.isNaN(storedVersion)) return { outcome: word, storedVersion };
   }
   throw new Error(`writeMirror.lua answered ${JSON.stringify(output)}`);
 }
 
-function wholeNumber(value: Reply | undefined): number | undefined {
-  if (typeof value !== 'string' || !/^-?\d{1,16}$/.test(value)) return undefined;
+/** NaN for everything but a whole number within +-(2^53 - 1), written without frills. */
+function wholeNumber(value: Reply | undefined): number {
+  if (typeof value !== 'string' || !/^-?\d{1,16}$/.test(value)) return Number.NaN;
   const number = Number(value);
-  return Number.isSafeInteger(number) ? number : undefined;
+  return Number.isSafeInteger(number) ? number : Number.NaN;
 }

@@ -6,8 +6,11 @@ import { locksKeys } from './scripts.ts';
 
 /** Longest wait for a connection and, after it, for the first answer on it. */
 const CONNECT_TIMEOUT_MS = 2_000;
-/** Nothing heard for this long while something is asked: the connection is given up. */
-const SILENCE_TIMEOUT_MS = 2_000;
+/**
+ * A connection is looked at this often. Asked something, and not heard from one look to the next,
+ * it is given up. A timer for each command would cost a fifth of a read.
+ */
+const LOOK_EVERY_MS = 1_500;
 /** Waits between attempts to connect: doubled from the first to the last. */
 const RECONNECT_MIN_MS = 50;
 const RECONNECT_MAX_MS = 2_000;
@@ -37,8 +40,10 @@ export async function createTcpRedis({ url, logger }: TcpRedisOptions): Promise<
  */
 async function connect(url: string, logger: Logger): Promise<RedisConnection> {
   const where = new URL(url).host;
-  let silence: NodeJS.Timeout | undefined;
+  /** Commands sent and not answered, and answers so far, of the present client. */
   let waiting = 0;
+  let heard = 0;
+  let atLastLook = { waiting, heard };
   let lost = false;
   let closed = false;
   let leaveAgainAt = 0;
@@ -66,11 +71,13 @@ async function connect(url: string, logger: Logger): Promise<RedisConnection> {
     });
     opened.on('ready', () => {
       clearTimeout(handshake);
+      if (opened !== client) return;
       if (lost) logger.info(`Redis at ${where} is back`);
       lost = false;
     });
     opened.on('error', (error: Error) => {
       clearTimeout(handshake);
+      if (opened !== client) return;
       if (!lost && !closed) logger.warn(`Redis at ${where} is away: ${error.message}`);
       lost = true;
     });
@@ -82,12 +89,12 @@ async function connect(url: string, logger: Logger): Promise<RedisConnection> {
   /** The client waits for ever for an answer that does not come; a new one starts afresh. */
   function renew(reason: string): void {
     if (closed) return;
-    clearTimeout(silence);
-    silence = undefined;
     logger.warn(`Connection to Redis at ${where} is given up: ${reason}`);
     lost = true;
-    if (client.isOpen) client.destroy();
+    waiting = 0;
+    const old = client;
     client = open();
+    if (old.isOpen) old.destroy();
   }
 
   function leaveReplica(): void {
@@ -96,40 +103,38 @@ async function connect(url: string, logger: Logger): Promise<RedisConnection> {
     renew('it is a replica now');
   }
 
-  function listen(): void {
-    silence = setTimeout(
-      () => renew(`silent for ${SILENCE_TIMEOUT_MS} ms`),
-      SILENCE_TIMEOUT_MS,
-    ).unref();
-  }
+  const look = setInterval(() => {
+    const before = atLastLook;
+    if (before.waiting > 0 && waiting > 0 && before.heard === heard) {
+      renew(`silent for ${LOOK_EVERY_MS} ms`);
+    }
+    atLastLook = { waiting, heard };
+  }, LOOK_EVERY_MS).unref();
 
-  async function send(command: string[]): Promise<Reply> {
+  function send(command: string[]): Promise<Reply> {
     const asked = client;
     waiting += 1;
-    if (silence === undefined) listen();
-    try {
-      const reply = (await asked.sendCommand(command)) as Reply;
-      heard(asked);
-      return reply;
-    } catch (error) {
-      if (!(error instanceof ErrorReply)) throw redisDown(where, error);
-      heard(asked);
-      const refusal = new RedisReplyError(error.message);
-      // After a failover the old primary still answers, as a replica: by now its name may lead to
-      // another server.
-      if (refusal.code === 'READONLY' && asked === client) leaveReplica();
-      return refusal;
-    } finally {
-      waiting -= 1;
-      if (waiting === 0) {
-        clearTimeout(silence);
-        silence = undefined;
-      }
-    }
+    return asked.sendCommand(command).then(
+      (reply) => {
+        answered(asked);
+        return reply as unknown as Reply;
+      },
+      (error: unknown) => {
+        answered(asked);
+        if (!(error instanceof ErrorReply)) throw redisDown(where, error);
+        const refusal = new RedisReplyError(error.message);
+        // After a failover the old primary still answers, as a replica: by now its name may lead
+        // to another server.
+        if (refusal.code === 'READONLY' && asked === client) leaveReplica();
+        return refusal;
+      },
+    );
   }
 
-  function heard(from: typeof client): void {
-    if (from === client && silence !== undefined) silence.refresh();
+  function answered(asked: typeof client): void {
+    if (asked !== client) return;
+    waiting -= 1;
+    heard += 1;
   }
 
   await new Promise<void>((resolve) => {
@@ -148,7 +153,7 @@ async function connect(url: string, logger: Logger): Promise<RedisConnection> {
     sendAll: (commands) => Promise.all(commands.map(send)),
     async close() {
       closed = true;
-      clearTimeout(silence);
+      clearInterval(look);
       if (client.isOpen) client.destroy();
     },
   };

@@ -5,6 +5,7 @@ import type { Sandbox } from '../../src/sandbox/index.ts';
 import { type ServerProcess, startFailingServer } from '../support/crashServer.ts';
 import { testDatabase } from '../support/postgres.ts';
 import { buy, completedEvent, startShop } from '../support/purchases.ts';
+import { callAsService } from '../support/sqlCall.ts';
 import {
   ADMIN_KEY,
   type CallAnswer,
@@ -210,9 +211,12 @@ describe('a server killed while it credits a purchase', () => {
     expect(await doomed.ended).toBe('SIGKILL');
     expect(await eventRow(event)).toEqual({ status: 'processed', lease: 1 });
     await afterwards(async (stack) => {
-      // Nobody reads: mirror-repair finds the change by itself.
+      // Nobody reads this user: mirror-repair finds the change by itself. Another one is read, since
+      // a process trusts no copy before it knows its ledger.
       const repair = '/api/admin/jobs/mirror-repair/run';
       expect((await stack.call('POST', repair, { bearer: ADMIN_KEY })).body.outcome).toBe('done');
+      await callAsService(database.current, 'ensure_user', { p_user_id: 'bystander' });
+      await stack.call('GET', '/api/users/bystander/credits', { bearer: SERVICE_KEY });
       const body = { user_id: 'kill-5', amount: 50 };
       const check = await stack.call('POST', '/api/credits/check', { bearer: SERVICE_KEY, body });
       expect(check.body).toMatchObject({ source: 'redis', balance: 50, allowed: true });

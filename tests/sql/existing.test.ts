@@ -83,7 +83,7 @@ const STOPS: [string, string, string][] = [
     'fractional balances',
     `create table public.users (id bigint primary key, credits_balance numeric(20, 2));
      insert into public.users values (1, 1.50), (2, 2.00), (3, 9007199254740992), (4, 'NaN');`,
-    '3 users have a credits_balance that is fractional or beyond 2^53 - 1. Credits are whole: round them first.',
+    'public.users.credits_balance is fractional or beyond 2^53 - 1 in 3 rows. Credits are whole: round them first.',
   ],
   [
     'a view on the balance',

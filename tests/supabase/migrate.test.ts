@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import pg from 'pg';
 import { PurserError } from '../../src/core/errors.ts';
@@ -7,6 +9,7 @@ import { startEmbeddedPostgres } from '../../src/supabase/embeddedPostgres.ts';
 import { migrate } from '../../src/supabase/migrate.ts';
 import {
   AREA_FILES,
+  authTriggerFile,
   checksumOf,
   type MigrationFile,
   migrationFiles,
@@ -181,6 +184,13 @@ describe("Purser's own files", () => {
     expect(migrationFiles().map((file) => file.name)).toEqual(
       AREA_FILES.filter((name) => name in SQL_FILES),
     );
+  });
+
+  it('are joined by the optional one for sign-ups on demand only', async () => {
+    expect(authTriggerFile().sql).toBe(
+      readFileSync(path.resolve('sql', 'supabase_auth_trigger.sql'), 'utf8'),
+    );
+    expect(AREA_FILES).not.toContain(authTriggerFile().name);
   });
 
   it('run on an empty Postgres, twice, also when forced', async () => {

@@ -19,6 +19,7 @@ export interface AppSite {
 export interface AppDatabase {
   /** As whoever migrates. */
   connectionString: string;
+  superuserUrl: string;
   /** Statements as whoever migrates; the rows of the last. */
   query<R extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<R[]>;
   asSuperuser<R extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<R[]>;
@@ -108,6 +109,7 @@ function appDatabase(connectionString: string, superUrl: string): AppDatabase {
   });
   return {
     connectionString,
+    superuserUrl: superUrl,
     query: (text, values) => run(connectionString, text, values),
     asSuperuser: (text, values) => run(superUrl, text, values),
     migrate: (given = {}) => migrate(options(given)),

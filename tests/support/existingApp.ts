@@ -11,13 +11,6 @@ export function appUserId(n: number): string {
   return `00000000-0000-4000-8000-${n.toString(16).padStart(12, '0')}`;
 }
 
-/** What the n-th user's balance says before Purser comes. */
-export function appBalance(n: number): number | null {
-  if (n % 7 === 0) return null;
-  if (n % 5 === 0) return 0;
-  return n % 11 === 0 ? -n : n;
-}
-
 export const EXISTING_APP_SQL = `
   insert into auth.users (id, email)
   select ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'user' || n || '@app.example'
@@ -38,7 +31,8 @@ export const EXISTING_APP_SQL = `
     name text not null
   );
   create index projects_owner on public.projects (owner_id);
-  create table public.profile_changes (user_id uuid, changed_at timestamptz default now());
+  create table public.profile_changes (
+    id bigint generated always as identity primary key, user_id uuid, changed_at timestamptz default now());
 
   insert into public.users (id, email, full_name, credits_balance)
   select a.id, a.email, 'User ' || n,

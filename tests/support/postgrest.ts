@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { asAdmin } from './postgres.ts';
+import pg from 'pg';
 import { startBinary } from './postgrestBinary.ts';
 import type { HttpAnswer } from './postgrestErrors.ts';
 import { createFaults, type Faults, spoil } from './postgrestFaults.ts';
@@ -142,14 +142,19 @@ export async function startPostgrest(options: PostgrestOptions): Promise<Postgre
 
 /** Lets `authenticator` log in, once per cluster: roles belong to all its databases. */
 async function authenticatorUrl(connectionString: string): Promise<string> {
-  await asAdmin(async (admin) => {
+  const admin = new pg.Client({ connectionString });
+  await admin.connect();
+  try {
     await admin.query('select pg_advisory_lock($1)', [LOGIN_LOCK]);
     const { rows } = await admin.query(
       `select 1 from pg_roles where rolname = 'authenticator' and rolcanlogin`,
     );
-    if (rows.length > 0) return;
-    await admin.query(`alter role authenticator login password '${AUTHENTICATOR_PASSWORD}'`);
-  });
+    if (rows.length === 0) {
+      await admin.query(`alter role authenticator login password '${AUTHENTICATOR_PASSWORD}'`);
+    }
+  } finally {
+    await admin.end();
+  }
   const url = new URL(connectionString);
   url.username = 'authenticator';
   url.password = AUTHENTICATOR_PASSWORD;

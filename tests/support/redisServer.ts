@@ -40,7 +40,7 @@ export async function startRedisServer(options: RedisServerOptions): Promise<Red
 
   async function start(): Promise<void> {
     const settings = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder.dir];
-    const quiet = ['--save', '', '--appendonly', 'no', '--loglevel', 'warning'];
+    const quiet = ['--save', '', '--appendonly', 'no', '--repl-diskless-sync-delay', '0'];
     child = spawn(options.program, [...settings, ...quiet, ...(options.settings ?? [])], {
       stdio: 'ignore',
     });

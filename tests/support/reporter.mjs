@@ -53,6 +53,39 @@ function collectNotes(results, rootDir) {
   return [...new Set(notes)];
 }
 
+/**
+ * The API suites by adapter: a row for each database adapter, a column for each Redis adapter, in
+ * each cell the tests that passed of those that ran. Projects are named `<database> + <redis>`.
+ */
+function tabulateAdapters(results) {
+  const cells = new Map();
+  const columns = new Set();
+  for (const file of results.testResults) {
+    const [database, redis] = (file.displayName?.name ?? '').split(' + ');
+    if (redis === undefined) continue;
+    columns.add(redis);
+    const row = cells.get(database) ?? new Map();
+    const cell = row.get(redis) ?? { passed: 0, ran: 0 };
+    cell.passed += file.numPassingTests;
+    cell.ran += file.numPassingTests + file.numFailingTests + (file.testExecError ? 1 : 0);
+    cells.set(database, row.set(redis, cell));
+  }
+  if (cells.size === 0) return '';
+  const heads = [...columns].sort();
+  const line = (first, rest) =>
+    `  ${first.padEnd(12)}${rest.map((text) => text.padStart(12)).join('')}`;
+  const rows = [...cells].sort().map(([database, row]) =>
+    line(
+      database,
+      heads.map((head) => {
+        const cell = row.get(head);
+        return cell === undefined ? '-' : `${cell.passed}/${cell.ran}`;
+      }),
+    ),
+  );
+  return `\nThe API suites by adapter (tests passed):\n${line('', heads)}\n${rows.join('\n')}\n`;
+}
+
 export default class SkipReporter {
   #config;
   #error;
@@ -71,6 +104,7 @@ export default class SkipReporter {
     // A file that could not even be loaded has no tests to count, and is a failure all the same.
     const failed = results.numFailedTests + results.numRuntimeErrorTestSuites;
     const skipped = results.numPendingTests + results.numTodoTests;
+    process.stdout.write(tabulateAdapters(results));
     const notes = collectNotes(results, this.#config.rootDir);
     if (notes.length > 0) process.stdout.write(`\nNotes:\n${notes.join('\n')}\n`);
     // With a name filter (-t) tests are left out because somebody asked for that.

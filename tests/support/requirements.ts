@@ -46,6 +46,15 @@ const REQUIREMENTS = {
     find: (env) => onPath(env, 'redis-server'),
     remedy: 'apt-get install redis-server',
   },
+  /** Supabase's own linter runs in its command line tool: 140 MB, so not among the packages here. */
+  supabase: {
+    find: (env) => {
+      if (env.SUPABASE_CLI) return isExecutableFile(env.SUPABASE_CLI) ? env.SUPABASE_CLI : null;
+      const local = join('node_modules', '.bin', 'supabase');
+      return isExecutableFile(local) ? local : onPath(env, 'supabase');
+    },
+    remedy: 'npm install --no-save supabase@3.1.0, or set SUPABASE_CLI',
+  },
   /** For what only root can prove. Where a test can work either way, let it: nobody installs root. */
   root: {
     find: () => (process.getuid?.() === 0 ? 'root' : null),

@@ -13,6 +13,9 @@ import { parseSettings } from '../../src/config.ts';
 import type { LogFields, Logger } from '../../src/core/ports.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
 import { type Postgrest, startPostgrest } from './postgrest.ts';
+import { startRedisServer } from './redisServer.ts';
+import { findRequirement } from './requirements.ts';
+import { startUpstashServer } from './upstashServer.ts';
 
 export const SERVICE_KEY = 'service-key-of-the-tests-0123456789';
 export const ADMIN_KEY = 'admin-key-of-the-tests-0123456789ab';
@@ -92,8 +95,29 @@ function chosenAdapter(): DatabaseAdapter {
   throw new Error(`PURSER_TEST_DATABASE is ${name}; it may be pg or supabase.`);
 }
 
+/** Redis under test in this run: PURSER_TEST_REDIS, which jest.config.js sets per project. */
+async function openTestRedis(): Promise<{ env: Record<string, string>; stop(): Promise<void> }> {
+  const kind = process.env.PURSER_TEST_REDIS ?? 'memory';
+  if (kind === 'memory') return { env: {}, stop: async () => {} };
+  const program = findRequirement('redis-server');
+  if (program === null) throw new Error('PURSER_TEST_REDIS needs redis-server.');
+  const redis = await startRedisServer({ program });
+  if (kind === 'tcp') return { env: { REDIS_URL: redis.url() }, stop: () => redis.stop() };
+  if (kind !== 'upstash')
+    throw new Error(`PURSER_TEST_REDIS is ${kind}; it may be tcp or upstash.`);
+  const upstash = await startUpstashServer({ redisPort: redis.port });
+  return {
+    env: { UPSTASH_REDIS_REST_URL: upstash.url, UPSTASH_REDIS_REST_TOKEN: upstash.token },
+    async stop() {
+      await upstash.close();
+      await redis.stop();
+    },
+  };
+}
+
 export async function startStack(options: StackOptions): Promise<Stack> {
   const { connectionString, adapter = chosenAdapter() } = options;
+  const redis = await openTestRedis();
   const sandbox = options.sandbox ?? (await startSandbox());
   const postgrest = adapter === 'supabase' ? await startPostgrest({ connectionString }) : null;
   const { settings } = parseSettings({
@@ -105,6 +129,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
           SUPABASE_URL: postgrest.url,
           SUPABASE_SECRET_KEY: postgrest.keys.secret,
         }),
+    ...redis.env,
     PURSER_DATA_DIR: mkdtempSync(path.join(tmpdir(), 'purser-stack-')),
     ...options.env,
   });
@@ -147,6 +172,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     async stop() {
       await server.drain();
       await postgrest?.stop();
+      await redis.stop();
       if (options.sandbox === undefined) await sandbox.stop();
     },
   };

@@ -1,0 +1,142 @@
+import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import type { OpenedDatabase } from '../../src/compose/openDatabase.ts';
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
+import { type RedisServer, startRedisServer } from '../support/redisServer.ts';
+import { connectWire, type RedisWire } from '../support/redisWire.ts';
+import { describeWith } from '../support/requirements.ts';
+import { callAsService } from '../support/sqlCall.ts';
+import { SERVICE_KEY, type Stack, startStack, waitFor } from '../support/stack.ts';
+import { startUpstashServer, type UpstashServer } from '../support/upstashServer.ts';
+
+// A bound against hanging; nothing is judged by its speed.
+jest.setTimeout(60_000);
+
+const CALLS = 20;
+const USER = 'counted';
+const KEY = `credits:{${USER}}`;
+
+describeWith('redis-server', 'round trips of a warm request', (program) => {
+  describe.each(['TCP', 'Upstash REST'])('over %s', (name) => {
+    let server: RedisServer;
+    let upstash: UpstashServer;
+    let database: TestDatabase;
+    let stack: Stack;
+    let monitor: RedisWire;
+    let calls: string[] = [];
+    let commands: string[] = [];
+
+    function counting(opened: OpenedDatabase): OpenedDatabase {
+      const { db } = opened;
+      const counted: typeof db = {
+        ...db,
+        rpc: (...call) => {
+          calls.push(call[0]);
+          return db.rpc(...call);
+        },
+      };
+      return { ...opened, db: counted };
+    }
+
+    beforeAll(async () => {
+      server = await startRedisServer({ program });
+      upstash = await startUpstashServer({ redisPort: server.port });
+      database = await createTestDatabase();
+      stack = await startStack({
+        connectionString: database.connectionString,
+        wrapDatabase: counting,
+        env:
+          name === 'TCP'
+            ? { REDIS_URL: server.url() }
+            : { UPSTASH_REDIS_REST_URL: upstash.url, UPSTASH_REDIS_REST_TOKEN: upstash.token },
+      });
+      await callAsService(database, 'ensure_user', { p_user_id: USER });
+      await callAsService(database, 'grant_credits', {
+        p_user_id: USER,
+        p_type: 'bonus',
+        p_key: 'grant:1',
+        p_lots: [{ credits: 1000 }],
+      });
+      await waitFor(async () => {
+        const cursor = await server.wire.call('GET', 'purser:cursor:mirror-repair');
+        const copy = await server.wire.call('HGET', KEY, 'available');
+        return copy === '1000' && typeof cursor === 'string' && JSON.parse(cursor).full === null;
+      }, 'mirror-repair to have been here');
+      monitor = await connectWire(server.port);
+      await monitor.call('MONITOR');
+      monitor.onPush((line) => void commands.push(String(line)));
+    });
+    afterAll(async () => {
+      monitor.close();
+      await stack.stop();
+      await upstash.close();
+      await server.stop();
+      await database.drop();
+    });
+
+    const check = () =>
+      stack.call('POST', '/api/credits/check', {
+        bearer: SERVICE_KEY,
+        body: { user_id: USER, amount: 1 },
+      });
+    const consume = (key: string) =>
+      stack.call('POST', '/api/credits/consume', {
+        bearer: SERVICE_KEY,
+        body: { user_id: USER, amount: 1 },
+        headers: { 'idempotency-key': key },
+      });
+    /** What was asked since, without the jobs, which run by the clock. */
+    async function counted(work: () => Promise<void>) {
+      await settled();
+      commands = [];
+      calls = [];
+      upstash.requests.length = 0;
+      await work();
+      await settled();
+      return {
+        database: calls.filter((call) => /credit/.test(call) && !call.startsWith('expire')),
+        // MONITOR shows what a script does as well, as coming from `lua`.
+        redis: commands.filter((line) => line.includes(KEY) && !line.includes(' lua]')),
+        requests: upstash.requests.filter((request) =>
+          JSON.stringify(request.commands).includes(KEY),
+        ),
+      };
+    }
+    /** MONITOR is read up to here when it has seen this. */
+    async function settled(): Promise<void> {
+      const mark = `mark-${Math.random()}`;
+      await server.wire.call('ECHO', mark);
+      while (!commands.some((line) => line.includes(mark))) {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    }
+
+    it('check: one of Redis, none of the database', async () => {
+      await check();
+      await check();
+      const { database, redis, requests } = await counted(async () => {
+        for (let call = 0; call < CALLS; call += 1) {
+          expect((await check()).body).toMatchObject({ allowed: true, source: 'redis' });
+        }
+      });
+      expect(database).toEqual([]);
+      expect(redis).toHaveLength(CALLS);
+      expect(redis.every((line) => line.includes('"HMGET"'))).toBe(true);
+      expect(requests).toHaveLength(name === 'TCP' ? 0 : CALLS);
+    });
+
+    it('consume: one of the database, one of Redis after the answer', async () => {
+      await consume('warm');
+      const { database, redis, requests } = await counted(async () => {
+        for (let call = 0; call < CALLS; call += 1) {
+          expect((await consume(`k${call}`)).status).toBe(200);
+        }
+      });
+      expect(database).toEqual(Array(CALLS).fill('consume_credits'));
+      // mirror-repair may come by as well; it compares each user at most once a second.
+      const byConsume = redis.filter((line) => line.includes('"EVALSHA"'));
+      expect(byConsume.length).toBeGreaterThanOrEqual(CALLS);
+      expect(redis).toHaveLength(byConsume.length);
+      expect(requests.length).toBeGreaterThanOrEqual(name === 'TCP' ? 0 : CALLS);
+    });
+  });
+});

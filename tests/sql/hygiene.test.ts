@@ -1,0 +1,340 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { beforeAll, describe, expect, it } from '@jest/globals';
+import { type SupabaseRole, testDatabase, userId } from '../support/postgres.ts';
+import { describeWith } from '../support/requirements.ts';
+import { callAsService } from '../support/sqlCall.ts';
+
+const database = testDatabase();
+const own = userId('hygienic');
+const foreign = userId('stranger');
+
+/**
+ * Every table of ours: what each role is granted, and whose rows a signed-in user reads. A new
+ * table fails the test below until it stands here.
+ *   own    his own rows
+ *   admin  all rows, if app_metadata.role is admin
+ *   none   he has no grant at all
+ */
+const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string }> = {
+  audit_events: { reads: 'admin', service: 'select' },
+  checkout_sessions: { reads: 'own', service: 'select' },
+  closed_accounts: { reads: 'none', service: 'select' },
+  credit_grants: { reads: 'own', service: 'select' },
+  credit_seals: { reads: 'own', service: 'select' },
+  credit_sources: { reads: 'none', service: 'select' },
+  credit_transactions: { reads: 'own', service: 'select' },
+  reconciliation_findings: { reads: 'admin', service: 'select' },
+  scheduled_jobs: { reads: 'admin', service: 'select' },
+  stripe_customers: { reads: 'own', service: 'select' },
+  stripe_webhook_events: {
+    reads: 'admin',
+    service: 'delete, select, update (processed), update (retry_count)',
+  },
+};
+
+/** Every function of ours in public: service_role calls it, nobody else. */
+const FUNCTIONS = [
+  'apply_webhook_effects',
+  'claim_job',
+  'claim_webhook_events',
+  'consume_credits',
+  'ensure_user',
+  'expire_due_credits',
+  'fail_webhook_event',
+  'find_user_by_customer',
+  'finish_job',
+  'get_checkout_session',
+  'get_credit_balance',
+  'get_object_events',
+  'grant_credits',
+  'link_stripe_customer',
+  'list_credit_transactions',
+  'list_mirror_changes',
+  'purser_schema_version',
+  'receive_webhook_event',
+  'record_checkout_session',
+  'requeue_parked_events',
+  'requeue_webhook_events',
+  'seal_credit_entries',
+  'sync_user_credits',
+  'validate_credits_consistency',
+  'verify_credit_chain',
+];
+
+const WALKERS: [string, SupabaseRole, Record<string, unknown>][] = [
+  ['anon', 'anon', {}],
+  ['a user', 'authenticated', { sub: own }],
+  ['another user', 'authenticated', { sub: foreign }],
+  ['an admin', 'authenticated', { sub: userId('administrator'), app_metadata: { role: 'admin' } }],
+  ['service_role', 'service_role', {}],
+];
+
+/** Rows a statement gives, or the SQLSTATE with which it fails; nothing stays. */
+async function attempt(
+  role: SupabaseRole,
+  claims: Record<string, unknown>,
+  sql: string,
+): Promise<number | string> {
+  const undone = new Error('undone');
+  let rows = 0;
+  try {
+    await database.current.asRole(role, claims, async (client) => {
+      rows = (await client.query(sql)).rows.length;
+      throw undone;
+    });
+  } catch (error) {
+    if (error !== undone) return String((error as { code?: string }).code);
+  }
+  return rows;
+}
+
+beforeAll(async () => {
+  for (const user of [own, foreign]) {
+    const call = (name: string, args: Parameters<typeof callAsService>[2]) =>
+      callAsService(database.current, name, { p_user_id: user, ...args });
+    await call('ensure_user', { p_stripe_customer_id: `cus_${user}` });
+    await call('grant_credits', {
+      p_type: 'purchase',
+      p_key: `checkout:cs_${user}`,
+      p_sources: [`checkout:cs_${user}`],
+      p_lots: [{ credits: 50 }],
+    });
+    await call('record_checkout_session', {
+      p_session_id: `cs_${user}`,
+      p_customer_id: `cus_${user}`,
+      p_mode: 'payment',
+      p_catalogue_id: 'pack_50',
+      p_price_id: 'price_1',
+      p_quantity: 1,
+      p_credits: 50,
+      p_expires_at: '2999-01-01T00:00:00Z',
+    });
+  }
+  await callAsService(database.current, 'ensure_user', { p_user_id: userId('leaver') });
+  await database.current.query(`delete from users where id = '${userId('leaver')}'`);
+  await callAsService(database.current, 'claim_job', { p_name: 'x', p_lease_seconds: 1 });
+  await callAsService(database.current, 'receive_webhook_event', {
+    p_event_id: 'evt_1',
+    p_event_type: 'x',
+    p_object_id: null,
+    p_order_key: null,
+    p_event_created_at: null,
+    p_payload: {},
+  });
+  await callAsService(database.current, 'apply_webhook_effects', {
+    p_event_id: null,
+    p_fence: null,
+    p_effects: [{ kind: 'finding', code: 'x', subject: 'y' }],
+  });
+  while ((await callAsService(database.current, 'seal_credit_entries', {})).more) {}
+});
+
+describe('the lists in this file', () => {
+  it('name every table and every function of ours', async () => {
+    const tables = await database.current.query(
+      `select relname as name from pg_class where relowner = 'purser_ledger'::regrole
+       and relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v', 'm') order by 1`,
+    );
+    expect(tables.map(({ name }) => name)).toEqual(Object.keys(TABLES));
+    const functions = await database.current.query(
+      `select proname as name from pg_proc where proowner = 'purser_ledger'::regrole
+       and pronamespace = 'public'::regnamespace order by 1`,
+    );
+    expect(functions.map(({ name }) => name)).toEqual(FUNCTIONS);
+  });
+});
+
+describe.each(WALKERS)('%s', (who, role, claims) => {
+  it.each(Object.entries(TABLES))('reads of %s what is his to read', async (table, { reads }) => {
+    const [count] = await database.current.query<{ n: number; mine: number }>(
+      reads === 'own'
+        ? `select count(*)::int as n, count(*) filter (where user_id = '${claims.sub ?? ''}')::int as mine from ${table}`
+        : `select count(*)::int as n, 0 as mine from ${table}`,
+    );
+    expect(count?.n).toBeGreaterThan(0);
+    const expected = {
+      anon: '42501',
+      service_role: count?.n,
+      authenticated:
+        reads === 'none'
+          ? '42501'
+          : reads === 'own'
+            ? count?.mine
+            : who === 'an admin'
+              ? count?.n
+              : 0,
+    }[role];
+    expect(await attempt(role, claims, `select * from ${table}`)).toBe(expected);
+  });
+
+  it.each(Object.keys(TABLES))('writes nothing to %s that is not granted to him', async (table) => {
+    const [held] = await database.current.query(
+      `with may as (
+         select p as privilege, null as column_name from unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) p
+         where has_table_privilege($1, $2::regclass, p)
+         union all
+         select p, a.attname from unnest(array['select', 'insert', 'update', 'references']) p
+         join pg_attribute a on a.attrelid = $2::regclass and a.attnum > 0 and not a.attisdropped
+         where not has_table_privilege($1, $2::regclass, p) and has_column_privilege($1, $2::regclass, a.attname, p))
+       select coalesce(string_agg(privilege || coalesce(' (' || column_name || ')', ''), ', '
+         order by privilege, column_name), '') as privileges from may`,
+      [role, `public.${table}`],
+    );
+    const expected = {
+      anon: '',
+      authenticated: TABLES[table]?.reads === 'none' ? '' : 'select',
+      service_role: TABLES[table]?.service,
+    }[role];
+    expect(held).toEqual({ privileges: expected });
+  });
+
+  it.each(FUNCTIONS)('calls %s only as service_role', async (name) => {
+    const [call] = await database.current.query<{ sql: string }>(
+      `select format('select * from public.%I(%s)', proname, (
+         select string_agg('null::' || format_type(t, null), ', ' order by i)
+         from unnest(proargtypes::oid[]) with ordinality a(t, i) where i <= pronargs)) as sql
+       from pg_proc where proname = $1 and pronamespace = 'public'::regnamespace`,
+      [name],
+    );
+    const outcome = await attempt(role, claims, call?.sql ?? '');
+    if (role === 'service_role') expect(outcome).not.toBe('42501');
+    else expect(outcome).toBe('42501');
+  });
+
+  it('reaches nothing in the schema purser', async () => {
+    const reached = await database.current.query(
+      `select p.oid::regprocedure::text as name from pg_proc p
+       where p.pronamespace = 'purser'::regnamespace and has_function_privilege($1, p.oid, 'execute')
+       union all
+       select c.oid::regclass::text from pg_class c
+       where c.relnamespace = 'purser'::regnamespace and c.relkind in ('r', 'v', 'S')
+         and has_table_privilege($1, c.oid, 'select, insert, update, delete, truncate')
+       union all
+       select 'the schema' where has_schema_privilege($1, 'purser', 'usage, create')`,
+      [role],
+    );
+    expect(reached).toEqual([]);
+  });
+});
+
+describe('the rows of users', () => {
+  it.each(WALKERS)('%s', async (_who, role, claims) => {
+    const [all] = await database.current.query<{ n: number }>(
+      'select count(*)::int as n from users',
+    );
+    const mine = claims.sub === own || claims.sub === foreign ? 1 : 0;
+    expect(await attempt(role, claims, 'select * from users')).toBe(
+      { anon: '42501', authenticated: mine, service_role: all?.n }[role],
+    );
+  });
+});
+
+describe('the build', () => {
+  const none = async (sql: string) => expect(await database.current.query(sql)).toEqual([]);
+  const OURS = `c.relowner = 'purser_ledger'::regrole`;
+
+  it('grants nothing by default: no function to PUBLIC, and each object has its own list', async () => {
+    await none(`select p.oid::regprocedure::text from pg_proc p
+      where p.proowner = 'purser_ledger'::regrole and (p.proacl is null or exists (
+        select from aclexplode(p.proacl) a where a.grantee = 0
+          or a.grantee in ('anon'::regrole, 'authenticated'::regrole)))`);
+    await none(`select c.oid::regclass::text from pg_class c
+      where ${OURS} and c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and c.relacl is null`);
+  });
+
+  it('fixes the search_path of every function and procedure, the private ones too', async () => {
+    await none(`select p.oid::regprocedure::text from pg_proc p
+      where p.proowner = 'purser_ledger'::regrole and not coalesce(p.proconfig, '{}') @> array['search_path=""']`);
+  });
+
+  it('has row level security on every table, with policies that name roles', async () => {
+    await none(`select c.oid::regclass::text from pg_class c
+      where ${OURS} and c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
+        and (not c.relrowsecurity or not exists (select from pg_policy p where p.polrelid = c.oid))`);
+    await none(`select p.polname from pg_policy p join pg_class c on c.oid = p.polrelid
+      where ${OURS} and 0 = any (p.polroles)`);
+    await none(`select c.oid::regclass::text, p.polcmd, r from pg_policy p join pg_class c on c.oid = p.polrelid,
+        unnest(p.polroles) r
+      where ${OURS} and p.polpermissive group by 1, 2, 3 having count(*) > 1`);
+  });
+
+  it('asks for the token once a statement, not once a row', async () => {
+    const policies = await database.current.query<{ expression: string }>(
+      `select pg_get_expr(coalesce(polqual, polwithcheck), polrelid) as expression from pg_policy
+       where pg_get_expr(coalesce(polqual, polwithcheck), polrelid) like '%auth.%'`,
+    );
+    expect(policies.length).toBeGreaterThan(5);
+    for (const { expression } of policies) {
+      expect(expression.replaceAll(/\( SELECT auth\.\w+\(\) AS \w+\)/g, '')).not.toContain('auth.');
+    }
+  });
+
+  it('has an index for every foreign key, a primary key on every table, and no index twice', async () => {
+    await none(`select k.conrelid::regclass::text, k.conname from pg_constraint k join pg_class c on c.oid = k.conrelid
+      where k.contype = 'f' and ${OURS} and not exists (
+        select from pg_index i where i.indrelid = k.conrelid and i.indkey[0] = k.conkey[1])`);
+    await none(`select c.oid::regclass::text from pg_class c
+      where ${OURS} and c.relkind = 'r' and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)`);
+    await none(`select array_agg(i.indexrelid::regclass::text) from pg_index i join pg_class c on c.oid = i.indrelid
+      where ${OURS} or c.oid = 'public.users'::regclass
+      group by i.indrelid, i.indkey::text, i.indclass::text, i.indoption::text,
+        pg_get_expr(i.indexprs, i.indrelid), pg_get_expr(i.indpred, i.indrelid) having count(*) > 1`);
+  });
+});
+
+describe('at 20,000 rows', () => {
+  beforeAll(async () => {
+    await database.current.query(`begin; set local role purser_ledger;
+      insert into credit_transactions (user_id, entry_number, transaction_type, amount, balance_after, held_after,
+        available_after, version, idempotency_key, event_at, created_at)
+      select 'u' || n % 200, n / 200 + 1, 'bonus', 1, 1, 0, 1, 1, 'k' || n, now(), now() from generate_series(0, 19999) n;
+      insert into credit_grants (user_id, entry_number, amount, remaining, paid, created_at)
+      select 'u' || n % 200, 1, 1, 1, false, now() from generate_series(0, 19999) n;
+      insert into stripe_customers (customer_id, user_id) select 'cus_' || n, 'u' || n % 200 from generate_series(0, 19999) n;
+      insert into checkout_sessions (session_id, user_id, mode, catalogue_id, price_id, quantity, credits, expires_at)
+      select 'cs_' || n, 'u' || n % 200, 'payment', 'p', 'p', 1, 1, now() from generate_series(0, 19999) n;
+      reset role; commit`);
+    for (const table of [...Object.keys(TABLES), 'users']) {
+      await database.current.query(`analyze ${table}`);
+    }
+  });
+
+  it.each([
+    'select * from credit_transactions',
+    'select * from credit_transactions order by entry_number desc limit 50',
+    'select * from credit_grants',
+    'select * from stripe_customers',
+    'select * from checkout_sessions order by created_at desc',
+  ])("a user's own rows come from an index: %s", async (sql) => {
+    const plan = await database.current.asRole('authenticated', { sub: 'u7' }, async (client) =>
+      (await client.query(`explain ${sql}`)).rows.map((row) => row['QUERY PLAN']).join('\n'),
+    );
+    expect(plan).toMatch(/Index Cond: .*user_id =/);
+    expect(plan).not.toContain('Seq Scan');
+  });
+});
+
+describeWith('supabase', "Supabase's own advisors", (cli) => {
+  it('find nothing, but indexes that nobody has used yet', async () => {
+    const { stdout } = await promisify(execFile)(
+      cli,
+      [
+        'db',
+        'advisors',
+        `--remote=${database.current.connectionString}`,
+        '--level',
+        'info',
+        '--fail-on',
+        'none',
+        '--output-format',
+        'json',
+      ],
+      { env: { ...process.env, DO_NOT_TRACK: '1' }, timeout: 120_000, maxBuffer: 16 * 1024 * 1024 },
+    );
+    const { results } = JSON.parse(stdout) as { results: { name: string; detail: string }[] };
+    expect(results.filter(({ name }) => name !== 'unused_index')).toEqual([]);
+    // A run that looked at nothing would find nothing either.
+    expect(results.some(({ detail }) => detail.includes('stripe_webhook_events'))).toBe(true);
+  }, 180_000);
+});
