@@ -19,6 +19,8 @@ const WORK_MAX = 16;
 
 export function createWebhook(deps: WebhookDeps): Webhook {
   const underWay = new Set<Promise<unknown>>();
+  /** Places promised to events that are being committed: a burst arrives before any is at work. */
+  let promised = 0;
 
   async function work(event: StripeEvent, fence: number): Promise<void> {
     try {
@@ -42,7 +44,11 @@ export function createWebhook(deps: WebhookDeps): Webhook {
       const text = Buffer.from(rawBody).toString('utf8');
       verifySignature(deps, text, signatureHeader);
       const event = parseEvent(text);
-      const received = await receiveEvent(deps.db, event, underWay.size < WORK_MAX);
+      const hasPlace = underWay.size + promised < WORK_MAX;
+      if (hasPlace) promised += 1;
+      const received = await receiveEvent(deps.db, event, hasPlace).finally(() => {
+        if (hasPlace) promised -= 1;
+      });
       if (received.leased && received.fence !== undefined) {
         const job = work(event, received.fence);
         underWay.add(job);
