@@ -11,6 +11,13 @@ export function appUserId(n: number): string {
   return `00000000-0000-4000-8000-${n.toString(16).padStart(12, '0')}`;
 }
 
+/** What the n-th user's balance says before Purser comes. */
+export function appBalance(n: number): number | null {
+  if (n % 7 === 0) return null;
+  if (n % 5 === 0) return 0;
+  return n % 11 === 0 ? -n : n;
+}
+
 export const EXISTING_APP_SQL = `
   insert into auth.users (id, email)
   select ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'user' || n || '@app.example'
