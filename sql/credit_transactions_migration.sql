@@ -988,6 +988,7 @@ $$;
 -- ensure_user: the row of a user, created when there is none.
 --   p_replace  true = the given e-mail and customer replace those of the row; false = they only
 --              fill empty columns (a sign-in must not overwrite what the app keeps there).
+--   p_welcome_credits  granted once to a row made here (key grant:welcome), in the same transaction
 -- Answers {outcome: created | exists | not_found, user_id, email, stripe_customer_id, created,
 -- reason}. not_found: the id cannot be one of this table, or the app's own columns, constraints or
 -- triggers forbid a bare row (`reason` says which). exists with a `reason`: the app's table
@@ -996,7 +997,7 @@ $$;
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.ensure_user(
   p_user_id text, p_email text default null, p_stripe_customer_id text default null,
-  p_replace boolean default false)
+  p_replace boolean default false, p_welcome_credits bigint default 0)
 returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_user purser.accounts;
@@ -1022,6 +1023,12 @@ begin
     end;
     v_created := coalesce(v_created, false);
     select * into v_user from purser.accounts a where a.id = purser.to_user_id(p_user_id);
+    if v_created and p_welcome_credits > 0 then
+      perform public.grant_credits(
+        v_user.user_id, 'bonus', 'grant:welcome',
+        jsonb_build_array(jsonb_build_object('credits', p_welcome_credits)),
+        p_description => 'Welcome credits');
+    end if;
   end if;
   if not v_created and (
     (p_email is not null and v_user.email is distinct from p_email and (p_replace or v_user.email is null))

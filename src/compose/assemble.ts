@@ -61,7 +61,12 @@ export function assemble(options: AssembleOptions): Assembly {
   const redis = options.redis.guarded;
   const nowMs = () => clock.now().getTime();
   const mirror = createMirror({ redis, logger, nowMs, runAfterResponse });
-  const credits = createCredits({ db, mirror, buyUrl: () => `${publicUrl()}/pricing` });
+  const credits = createCredits({
+    db,
+    mirror,
+    buyUrl: () => `${publicUrl()}/pricing`,
+    welcomeCredits: catalogue.freePlan.welcomeCredits,
+  });
   const prices = createPrices({ stripe, catalogue, mode: settings.mode, clock, logger });
   const shared = { db, redis, mirror, stripe, catalogue, clock, logger };
   const processing: ProcessDeps = {

@@ -17,9 +17,11 @@ export interface CreditsDeps {
   mirror: Mirror;
   /** Where a user buys credits; shown in refusals. */
   buyUrl: () => string;
+  /** Granted once to each user whose row is made here; 0 = none. */
+  welcomeCredits: number;
 }
 
-export function createCredits({ db, mirror, buyUrl }: CreditsDeps): Credits {
+export function createCredits({ db, mirror, buyUrl, welcomeCredits }: CreditsDeps): Credits {
   async function balanceFromLedger(userId: string) {
     const balance = await getCreditBalance(db, userId);
     mirror.update(balance.user_id, balance.mirror);
@@ -145,6 +147,7 @@ export function createCredits({ db, mirror, buyUrl }: CreditsDeps): Credits {
       return ensureUser(db, {
         userId,
         replace,
+        welcomeCredits,
         ...(email === undefined ? {} : { email }),
         ...(stripeCustomerId === undefined ? {} : { stripeCustomerId }),
       });

@@ -80,7 +80,13 @@ export async function listCreditTransactions(
 
 export async function ensureUser(
   db: Database,
-  user: { userId: string; email?: string; stripeCustomerId?: string; replace: boolean },
+  user: {
+    userId: string;
+    email?: string;
+    stripeCustomerId?: string;
+    replace: boolean;
+    welcomeCredits: number;
+  },
 ): Promise<UserAnswer> {
   const answer = await db.rpc<
     (UserAnswer & { outcome: 'created' | 'exists' }) | { outcome: 'not_found'; reason?: string }
@@ -89,6 +95,7 @@ export async function ensureUser(
     p_email: user.email,
     p_stripe_customer_id: user.stripeCustomerId,
     p_replace: user.replace,
+    p_welcome_credits: user.welcomeCredits,
   });
   if (answer.outcome === 'not_found') {
     throw new PurserError('user_not_found', {

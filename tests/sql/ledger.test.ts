@@ -365,6 +365,32 @@ describe('repair', () => {
   });
 });
 
+describe('welcome credits', () => {
+  it('come once, with the row, and not again when the account returns', async () => {
+    const fresh = userId(`${user}-welcome`);
+    const ensure = () =>
+      call('ensure_user', {
+        p_user_id: fresh,
+        p_email: `${fresh}@example.com`,
+        p_welcome_credits: 5,
+      });
+    const created = await ensure();
+    // On an app's own table the row may be there already: then nothing is given.
+    const given = created.created ? 5 : 0;
+    await ensure();
+    expect(await call('get_credit_balance', { p_user_id: fresh })).toMatchObject({
+      balance: given,
+    });
+    await database.current.query('delete from users where id = $1', [fresh]);
+    await ensure();
+    const { data } = await call('list_credit_transactions', { p_user_id: fresh });
+    expect(
+      data.filter((entry: Answer) => entry.idempotency_key === 'grant:welcome').length,
+    ).toBeLessThanOrEqual(1);
+    await expectConsistent();
+  });
+});
+
 describe('ensure_user', () => {
   it('fills what is empty, and replaces only when told to', async () => {
     const ensure = (fields: Record<string, Json>) =>
