@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, it } from '@jest/globals';
 import { type SupabaseRole, testDatabase, userId } from '../support/postgres.ts';
 import { describeWith } from '../support/requirements.ts';
 import { callAsService } from '../support/sqlCall.ts';
+import { migrationFilesOfFolder } from '../support/testCluster.ts';
 
 const database = testDatabase();
 const own = userId('hygienic');
@@ -144,6 +145,14 @@ describe('the lists in this file', () => {
        and pronamespace = 'public'::regnamespace order by 1`,
     );
     expect(functions.map(({ name }) => name)).toEqual(FUNCTIONS);
+  });
+
+  it('name tables that each have a file making room for them, where an app has its own', () => {
+    const rooms = migrationFilesOfFolder().flatMap(({ sql }) => [
+      ...sql.matchAll(/call purser\.make_room\(\s*array\[([^\]]*)\]/g),
+    ]);
+    const named = rooms.flatMap(([, list]) => [...(list ?? '').matchAll(/'(\w+)'/g)]);
+    expect(named.map(([, name]) => name).sort()).toEqual(Object.keys(TABLES));
   });
 });
 
