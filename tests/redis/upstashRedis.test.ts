@@ -7,6 +7,7 @@ import { mirrorRecord } from '../support/redisContract.ts';
 import { collectLines } from '../support/redisLogger.ts';
 import { type RedisServer, startRedisServer } from '../support/redisServer.ts';
 import { describeWith } from '../support/requirements.ts';
+import { waitFor } from '../support/stack.ts';
 import { startUpstashServer, type UpstashServer } from '../support/upstashServer.ts';
 
 describeWith('redis-server', 'Redis over Upstash REST', (program) => {
@@ -123,7 +124,12 @@ describeWith('redis-server', 'Redis over Upstash REST', (program) => {
       code: 'dependency_down',
       message: 'Redis did not answer within 150 ms.',
     });
-    expect(await guarded.readMirror('u')).not.toBeNull();
+    // Afterwards it answers again; a loaded machine may miss the bound once more before it does.
+    const answered = await waitFor(
+      () => guarded.readMirror('u').catch(() => null),
+      'an answer within the bound',
+    );
+    expect(answered).toMatchObject({ ledger: expect.any(String) });
   });
 
   it.each([
