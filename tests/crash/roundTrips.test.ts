@@ -7,7 +7,7 @@ import { type Stack, startStack, waitFor } from '../support/stack.ts';
 const database = testDatabase();
 /** Calls of the schedule, which runs beside. */
 const OF_JOBS =
-  /^(claim_job|finish_job|claim_webhook_events|requeue_parked_events|list_mirror_changes|expire_due_credits|seal_.*)$/;
+  /^(claim_job|finish_job|claim_webhook_events|requeue_parked_events|list_mirror_changes|list_mirror_records|get_mirror_records|expire_due_credits|seal_.*)$/;
 const calls: string[] = [];
 let stack: Stack;
 beforeAll(async () => {
