@@ -30,16 +30,17 @@ create table if not exists public.credit_seals (
 comment on table public.credit_seals is 'SHA-256 of each entry chained to the one before, 32 bytes an entry, one row for each stretch that was sealed together.';
 
 -- The fixed text of an entry: a JSON array of every column in this order, times in UTC to the
--- microsecond. jsonb writes one text for one value, whatever the session's settings.
+-- microsecond, and at its end `reverses` where there is one. jsonb writes one text for one value, whatever the session's settings.
 create or replace function purser.entry_text(p_entry public.credit_transactions)
 returns text language sql stable set search_path = '' as $$
-  select jsonb_build_array(
+  select (jsonb_build_array(
     p_entry.user_id, p_entry.entry_number, p_entry.id, p_entry.transaction_type, p_entry.amount,
     p_entry.balance_after, p_entry.held_after, p_entry.available_after, p_entry.version,
     p_entry.idempotency_key, p_entry.description, p_entry.lots, p_entry.stripe_session_id,
     p_entry.stripe_payment_intent_id, p_entry.stripe_invoice_id, p_entry.metadata,
     to_char(p_entry.event_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'),
-    to_char(p_entry.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'))::text;
+    to_char(p_entry.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'))
+    || case when p_entry.reverses is null then '[]' else jsonb_build_array(p_entry.reverses) end)::text;
 $$;
 
 create or replace function purser.next_seal(p_previous bytea, p_entry public.credit_transactions)

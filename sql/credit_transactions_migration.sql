@@ -404,7 +404,7 @@ $$;
 reset role;
 
 call purser.make_room(
-  array['credit_transactions', 'credit_sources', 'credit_grants', 'closed_accounts', 'audit_events', 'reconciliation_findings'],
+  array['credit_transactions', 'credit_sources', 'credit_grants', 'credit_holds', 'closed_accounts', 'audit_events', 'reconciliation_findings'],
   array['validate_credits_consistency', 'sync_user_credits']);
 
 do $$
@@ -596,9 +596,13 @@ create table if not exists public.credit_transactions (
   metadata jsonb not null default '{}',
   event_at timestamptz not null,
   created_at timestamptz not null,
+  reverses bigint,
   primary key (user_id, entry_number),
   constraint credit_transactions_key unique (user_id, idempotency_key)
 );
+alter table public.credit_transactions add column if not exists reverses bigint;
+create index if not exists credit_transactions_reverses
+  on public.credit_transactions (user_id, reverses) where reverses is not null;
 create index if not exists credit_transactions_session
   on public.credit_transactions (stripe_session_id) where stripe_session_id is not null;
 -- Entries arrive in time order, so a block range index finds a time span at a thousandth of a
@@ -609,6 +613,7 @@ create index if not exists credit_transactions_created_at
 comment on table public.credit_transactions is 'The ledger: one immutable row for each change of a balance, numbered per user. Written only by Purser''s functions.';
 comment on column public.credit_transactions.amount is 'Credits, signed.';
 comment on column public.credit_transactions.lots is 'Which lots were paid from or created: [{"grant_id", "amount"}].';
+comment on column public.credit_transactions.reverses is 'entry_number of the entry that this one takes back in whole or in part: a usage_refund names its usage, a clawback and a clawback_reversal name the grant.';
 comment on column public.credit_transactions.event_at is 'When it happened (at Stripe, for purchases); created_at is when it was written.';
 
 create table if not exists public.credit_sources (
@@ -649,6 +654,25 @@ create index if not exists credit_grants_due
 create index if not exists credit_grants_entry on public.credit_grants (user_id, entry_number);
 comment on table public.credit_grants is 'Lots: each grant with what is left of it. Burn-down order: priority, expiry (none last), free before paid, id.';
 comment on column public.credit_grants.cost_amount is 'What was paid for the lot, in the smallest unit of cost_currency.';
+
+create table if not exists public.credit_holds (
+  id bigint generated always as identity primary key,
+  user_id text not null,
+  idempotency_key text not null check (octet_length(idempotency_key) between 1 and 400),
+  amount bigint not null check (amount between 1 and 9007199254740991),
+  captured bigint not null default 0 check (captured between 0 and amount),
+  status text not null default 'open' check (status in ('open', 'captured', 'released', 'expired')),
+  expires_at timestamptz not null,
+  description text,
+  metadata jsonb not null default '{}',
+  created_at timestamptz not null,
+  updated_at timestamptz not null,
+  constraint credit_holds_key unique (user_id, idempotency_key)
+);
+create index if not exists credit_holds_open on public.credit_holds (user_id, expires_at) where status = 'open';
+create index if not exists credit_holds_due on public.credit_holds (expires_at) where status = 'open';
+create index if not exists credit_holds_updated_at on public.credit_holds (updated_at);
+comment on table public.credit_holds is 'Credits reserved for work that is not done yet; users.credits_held is the sum of amount - captured of the open ones.';
 
 create table if not exists public.closed_accounts (
   user_id text primary key,
@@ -788,8 +812,21 @@ begin
 end
 $$;
 
--- The copy for Redis. valid_until: the next expiry, in unix milliseconds, after which a reader
--- must ask the ledger again.
+-- The next time at which what the user can spend changes by itself: a lot or an open hold ends.
+create or replace function purser.next_change(p_user purser.accounts)
+returns timestamptz language plpgsql stable set search_path = '' as $$
+begin
+  if p_user.credits_held = 0 then
+    return purser.next_expiry(p_user.user_id);
+  end if;
+  return least(purser.next_expiry(p_user.user_id), (
+    select min(h.expires_at) from public.credit_holds h
+    where h.user_id = p_user.user_id and h.status = 'open'));
+end
+$$;
+
+-- The copy for Redis. valid_until: the next expiry of a lot or hold, in unix milliseconds, after
+-- which a reader must ask the ledger again.
 create or replace function purser.mirror_record(p_user purser.accounts)
 returns jsonb language plpgsql stable set search_path = '' as $$
 begin
@@ -800,12 +837,15 @@ begin
     'held', p_user.credits_held,
     'available', purser.available(p_user),
     'suspended', p_user.credits_suspended,
-    'valid_until', floor(extract(epoch from purser.next_expiry(p_user.user_id)) * 1000)::bigint);
+    'valid_until', floor(extract(epoch from purser.next_change(p_user)) * 1000)::bigint);
 end
 $$;
 
+drop function if exists purser.append_entry(
+  purser.accounts, text, bigint, text, timestamptz, jsonb, text, jsonb, timestamptz, text, text, text);
 -- Appends one entry and moves the projection with it: the only place where a balance changes.
--- p_user: the locked row (with credits_debt already as it shall be after the entry).
+-- p_user: the locked row, with credits_held and credits_debt already as they shall be after it.
+-- p_reverses: the number of the entry that this one takes back, in whole or in part.
 create or replace function purser.append_entry(
   p_user purser.accounts,
   p_type text,
@@ -818,7 +858,8 @@ create or replace function purser.append_entry(
   p_event_at timestamptz default null,
   p_session_id text default null,
   p_payment_intent_id text default null,
-  p_invoice_id text default null)
+  p_invoice_id text default null,
+  p_reverses bigint default null)
 returns public.credit_transactions language plpgsql set search_path = '' as $$
 declare
   v_user purser.accounts := p_user;
@@ -834,6 +875,7 @@ begin
 
   update public.users u
   set credits_balance = v_user.credits_balance,
+      credits_held = v_user.credits_held,
       credits_debt = v_user.credits_debt,
       credits_version = v_user.credits_version,
       entry_count = v_user.entry_count
@@ -842,12 +884,12 @@ begin
   insert into public.credit_transactions (
     user_id, entry_number, transaction_type, amount, balance_after, held_after, available_after,
     version, idempotency_key, description, lots, stripe_session_id, stripe_payment_intent_id,
-    stripe_invoice_id, metadata, event_at, created_at)
+    stripe_invoice_id, metadata, event_at, created_at, reverses)
   values (
     p_user.user_id, v_user.entry_count, p_type, p_amount, v_user.credits_balance,
     v_user.credits_held, purser.available(v_user), v_user.credits_version, p_key, p_description,
     p_lots, p_session_id, p_payment_intent_id, p_invoice_id, coalesce(p_metadata, '{}'),
-    coalesce(p_event_at, p_now), p_now)
+    coalesce(p_event_at, p_now), p_now, p_reverses)
   returning * into v_entry;
   return v_entry;
 end
@@ -871,6 +913,32 @@ $$;
 create or replace function purser.take_from_lots(p_user purser.accounts, p_amount bigint, p_now timestamptz)
 returns jsonb language plpgsql set search_path = '' as $$
 declare
+  v_lots jsonb := purser.take_up_to(p_user, p_amount, p_now);
+  v_taken bigint := purser.lots_total(v_lots);
+begin
+  if v_taken < p_amount then
+    raise exception 'lots of user % hold % credits less than the balance says', p_user.id, p_amount - v_taken
+      using errcode = 'data_corrupted',
+            hint = 'Run select * from validate_credits_consistency();';
+  end if;
+  return v_lots;
+end
+$$;
+
+-- The credits of [{"grant_id", "amount"}].
+create or replace function purser.lots_total(p_lots jsonb)
+returns bigint language plpgsql immutable set search_path = '' as $$
+begin
+  return (select coalesce(sum((l.value ->> 'amount')::bigint), 0) from jsonb_array_elements(p_lots) l);
+end
+$$;
+
+-- The same as take_from_lots, but takes what there is: for claw-backs, whose rest becomes debt.
+-- p_entry_number: only from the lots which that entry granted.
+create or replace function purser.take_up_to(
+  p_user purser.accounts, p_amount bigint, p_now timestamptz, p_entry_number bigint default null)
+returns jsonb language plpgsql set search_path = '' as $$
+declare
   v_left bigint := p_amount;
   v_take bigint;
   v_lot record;
@@ -880,8 +948,10 @@ begin
     select g.id, g.remaining from public.credit_grants g
     where g.user_id = p_user.user_id and g.exhausted_at is null
       and not (p_user.credits_suspended and g.from_plan)
+      and (p_entry_number is null or g.entry_number = p_entry_number)
     order by g.priority, g.expires_at nulls last, g.paid, g.id
   loop
+    exit when v_left = 0;
     v_take := least(v_lot.remaining, v_left);
     update public.credit_grants g
     set remaining = g.remaining - v_take,
@@ -889,19 +959,48 @@ begin
     where g.id = v_lot.id;
     v_lots := v_lots || jsonb_build_object('grant_id', v_lot.id::text, 'amount', v_take);
     v_left := v_left - v_take;
-    exit when v_left = 0;
   end loop;
-  if v_left > 0 then
-    raise exception 'lots of user % hold % credits less than the balance says', p_user.id, v_left
-      using errcode = 'data_corrupted',
-            hint = 'Run select * from validate_credits_consistency();';
-  end if;
   return v_lots;
 end
 $$;
 
--- Writes an expiration entry for each lot whose time has come. Takes at most what leaves open
--- holds covered; the rest goes as soon as it is not needed for that. Returns the row after it.
+-- Writes how much the open holds of a user reserve; raises the version with it.
+create or replace function purser.set_held(p_user purser.accounts, p_held bigint)
+returns purser.accounts language plpgsql set search_path = '' as $$
+declare
+  v_user purser.accounts := p_user;
+begin
+  update public.users u
+  set credits_held = p_held, credits_version = p_user.credits_version + 1
+  where u.id = p_user.id;
+  v_user.credits_held := p_held;
+  v_user.credits_version := p_user.credits_version + 1;
+  return v_user;
+end
+$$;
+
+-- Ends the open holds of a user whose time has come. Returns the row after it.
+create or replace function purser.expire_holds(p_user purser.accounts, p_now timestamptz)
+returns purser.accounts language plpgsql set search_path = '' as $$
+declare
+  v_ended bigint;
+begin
+  with ended as (
+    update public.credit_holds h
+    set status = 'expired', updated_at = p_now
+    where h.user_id = p_user.user_id and h.status = 'open' and h.expires_at <= p_now
+    returning h.amount - h.captured as remaining)
+  select sum(e.remaining) into v_ended from ended e;
+  if v_ended is null then
+    return p_user;
+  end if;
+  return purser.set_held(p_user, p_user.credits_held - v_ended);
+end
+$$;
+
+-- Takes what is due: open holds first, then an expiration entry for each lot whose time has come.
+-- Takes at most what leaves open holds covered; the rest goes as soon as it is not needed for
+-- that. Returns the row after it.
 create or replace function purser.expire_due(p_user purser.accounts, p_now timestamptz)
 returns purser.accounts language plpgsql set search_path = '' as $$
 declare
@@ -909,9 +1008,12 @@ declare
   v_lot record;
   v_take bigint;
 begin
+  if p_user.credits_held > 0 then
+    v_user := purser.expire_holds(p_user, p_now);
+  end if;
   -- Almost always nothing is due: one look into a partial index, mostly empty, says so.
   if purser.next_expiry(p_user.user_id) > p_now is not false then
-    return p_user;
+    return v_user;
   end if;
   for v_lot in
     select g.id, g.remaining, g.expires_at from public.credit_grants g
@@ -1260,8 +1362,8 @@ $$;
 -- get_credit_balance: a user's balance as it stands, from one snapshot.
 -- Answers {outcome: found | not_found, user_id, balance, held, available, debt, version, plan,
 --   expiring: [{grant_id, credits, expires_at}] (the next 20), as_of, mirror}.
--- Writes only when lots are due (their expiration entries), so that no answer holds credits that
--- the next spending call would take. Locks: the user row, then only.
+-- Writes only when lots or holds are due, so that no answer holds credits that the next spending
+-- call would take. Locks: the user row, then only.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.get_credit_balance(p_user_id text, p_now timestamptz default null)
 returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
@@ -1270,9 +1372,7 @@ declare
   v_answer jsonb;
 begin
   if exists (
-    select from public.users u
-    join public.credit_grants g on g.user_id = u.id::text and g.exhausted_at is null and g.expires_at <= v_now
-    where u.id = purser.to_user_id(p_user_id))
+    select from purser.accounts a where a.id = purser.to_user_id(p_user_id) and purser.next_change(a) <= v_now)
   then
     perform purser.expire_due(purser.lock_user(p_user_id), v_now);
   end if;
@@ -1359,6 +1459,8 @@ returns jsonb language sql stable security definer set search_path = '' as $$
     select c.user_id, min(c.created_at) as first_change from (
       select t.user_id, t.created_at from public.credit_transactions t where t.created_at >= p_since
       union all
+      select h.user_id, h.updated_at from public.credit_holds h where h.updated_at >= p_since
+      union all
       select a.user_id, a.created_at from public.audit_events a
       where a.created_at >= p_since and a.user_id is not null
         and a.action in ('sync_user_credits', 'suspension', 'account_closed', 'account_returned')) c
@@ -1424,8 +1526,8 @@ returns jsonb language sql stable security definer set search_path = '' as $$
 $$;
 
 -- ---------------------------------------------------------------------------------------------
--- expire_due_credits: writes what is due, for up to p_limit users; the expire-credits job calls
--- it until `more` is false. Answers {users, more}. Users locked by others are left for the next
+-- expire_due_credits: ends the holds and writes the expirations that are due, for up to p_limit
+-- users; the expire-credits job calls it until `more` is false. Answers {users, more}. Users locked by others are left for the next
 -- call (their own call expires them anyway).
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.expire_due_credits(p_limit integer default 200, p_now timestamptz default null)
@@ -1440,18 +1542,27 @@ begin
     select a.* from purser.accounts a
     where a.id in (
       -- Lots of closed accounts wait for their return: they must not use up the limit.
-      select u.id from public.credit_grants g join public.users u on u.id = purser.to_user_id(g.user_id)
-      where g.exhausted_at is null and g.expires_at <= v_now
-      order by g.expires_at limit v_limit)
+      (select u.id from public.credit_holds h join public.users u on u.id = purser.to_user_id(h.user_id)
+       where h.status = 'open' and h.expires_at <= v_now
+       order by h.expires_at limit v_limit)
+      union
+      (select u.id from public.credit_grants g join public.users u on u.id = purser.to_user_id(g.user_id)
+       where g.exhausted_at is null and g.expires_at <= v_now
+         and u.credits_balance - u.credits_held > 0
+       order by g.expires_at limit v_limit))
     order by a.id for no key update skip locked
   loop
     perform purser.expire_due(v_user, v_now);
     v_count := v_count + 1;
   end loop;
-  return jsonb_build_object('users', v_count, 'more', v_count > 0 and exists (
-    select from public.credit_grants g join public.users u on u.id = purser.to_user_id(g.user_id)
-    where g.exhausted_at is null and g.expires_at <= v_now
-      and u.credits_balance - u.credits_held > 0));
+  return jsonb_build_object('users', v_count, 'more', v_count > 0 and (
+    exists (
+      select from public.credit_holds h join public.users u on u.id = purser.to_user_id(h.user_id)
+      where h.status = 'open' and h.expires_at <= v_now)
+    or exists (
+      select from public.credit_grants g join public.users u on u.id = purser.to_user_id(g.user_id)
+      where g.exhausted_at is null and g.expires_at <= v_now
+        and u.credits_balance - u.credits_held > 0)));
 end
 $$;
 
@@ -1598,6 +1709,7 @@ call purser.guard_table('credit_transactions', true);
 call purser.guard_table('audit_events', true);
 call purser.guard_table('credit_sources', false);
 call purser.guard_table('credit_grants', false);
+call purser.guard_table('credit_holds', false);
 call purser.guard_table('closed_accounts', false);
 
 -- Money columns and the id of `users` change only inside Purser's functions. Writing them with
@@ -1739,6 +1851,7 @@ alter table public.users enable always trigger purser_truncate;
 alter table public.credit_transactions enable row level security;
 alter table public.credit_sources enable row level security;
 alter table public.credit_grants enable row level security;
+alter table public.credit_holds enable row level security;
 alter table public.closed_accounts enable row level security;
 alter table public.audit_events enable row level security;
 alter table public.reconciliation_findings enable row level security;
@@ -1748,6 +1861,9 @@ create policy credit_transactions_select_own on public.credit_transactions for s
   using (user_id = ((select auth.jwt()) ->> 'sub'));
 drop policy if exists credit_grants_select_own on public.credit_grants;
 create policy credit_grants_select_own on public.credit_grants for select to authenticated
+  using (user_id = ((select auth.jwt()) ->> 'sub'));
+drop policy if exists credit_holds_select_own on public.credit_holds;
+create policy credit_holds_select_own on public.credit_holds for select to authenticated
   using (user_id = ((select auth.jwt()) ->> 'sub'));
 drop policy if exists audit_events_select_admin on public.audit_events;
 create policy audit_events_select_admin on public.audit_events for select to authenticated
@@ -1763,12 +1879,12 @@ create policy closed_accounts_deny on public.closed_accounts for all to anon, au
 set role purser_ledger;
 
 revoke all on public.credit_transactions, public.credit_sources, public.credit_grants,
-  public.closed_accounts, public.audit_events, public.reconciliation_findings
+  public.credit_holds, public.closed_accounts, public.audit_events, public.reconciliation_findings
   from public, anon, authenticated, service_role;
-grant select on public.credit_transactions, public.credit_grants, public.audit_events,
+grant select on public.credit_transactions, public.credit_grants, public.credit_holds, public.audit_events,
   public.reconciliation_findings to authenticated;
 grant select on public.credit_transactions, public.credit_sources, public.credit_grants,
-  public.closed_accounts, public.audit_events, public.reconciliation_findings to service_role;
+  public.credit_holds, public.closed_accounts, public.audit_events, public.reconciliation_findings to service_role;
 
 -- ---------------------------------------------------------------------------------------------
 -- Opening balances, once, when the table of an app is taken over: each user who has credits gets

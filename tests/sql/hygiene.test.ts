@@ -22,6 +22,7 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string 
   checkout_sessions: { reads: 'own', service: 'select' },
   closed_accounts: { reads: 'none', service: 'select' },
   credit_grants: { reads: 'own', service: 'select' },
+  credit_holds: { reads: 'own', service: 'select' },
   credit_seals: { reads: 'own', service: 'select' },
   credit_sources: { reads: 'none', service: 'select' },
   credit_transactions: { reads: 'own', service: 'select' },
@@ -114,6 +115,10 @@ beforeAll(async () => {
       p_expires_at: '2999-01-01T00:00:00Z',
     });
   }
+  await database.current.query(`begin; set local role purser_ledger;
+    insert into credit_holds (user_id, idempotency_key, amount, status, expires_at, created_at, updated_at)
+    select u, 'hold:1', 1, 'released', now(), now(), now() from unnest(array['${own}', '${foreign}']) u;
+    reset role; commit`);
   await callAsService(database.current, 'ensure_user', { p_user_id: userId('leaver') });
   await database.current.query(`delete from users where id = '${userId('leaver')}'`);
   await callAsService(database.current, 'claim_job', { p_name: 'x', p_lease_seconds: 1 });
