@@ -19,6 +19,7 @@ const foreign = userId('stranger');
  */
 const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string }> = {
   audit_events: { reads: 'admin', service: 'select' },
+  cache_store: { reads: 'none', service: 'delete, select' },
   checkout_sessions: { reads: 'own', service: 'select' },
   closed_accounts: { reads: 'none', service: 'select' },
   credit_grants: { reads: 'own', service: 'select' },
@@ -38,24 +39,30 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string 
 /** Every function of ours in public: service_role calls it, nobody else. */
 const FUNCTIONS = [
   'apply_webhook_effects',
+  'cache_stripe_data',
   'claim_job',
   'claim_webhook_events',
   'consume_credits',
+  'count_cache_hits',
   'ensure_user',
   'expire_due_credits',
   'fail_webhook_event',
   'find_user_by_customer',
   'finish_job',
+  'get_cached_stripe_data',
   'get_checkout_session',
   'get_credit_balance',
   'get_mirror_records',
   'get_object_events',
   'grant_credits',
+  'invalidate_stripe_cache',
+  'invalidate_stripe_cache_from_webhook',
   'link_stripe_customer',
   'list_credit_transactions',
   'list_mirror_changes',
   'list_mirror_records',
   'purser_schema_version',
+  'read_stripe_cache',
   'receive_webhook_event',
   'record_checkout_session',
   'requeue_parked_events',
@@ -119,6 +126,10 @@ beforeAll(async () => {
     insert into credit_holds (user_id, idempotency_key, amount, status, expires_at, created_at, updated_at)
     select u, 'hold:1', 1, 'released', now(), now(), now() from unnest(array['${own}', '${foreign}']) u;
     reset role; commit`);
+  await callAsService(database.current, 'cache_stripe_data', {
+    p_cache_key: 'stripe:prices',
+    p_data: {},
+  });
   await callAsService(database.current, 'ensure_user', { p_user_id: userId('leaver') });
   await database.current.query(`delete from users where id = '${userId('leaver')}'`);
   await callAsService(database.current, 'claim_job', { p_name: 'x', p_lease_seconds: 1 });
