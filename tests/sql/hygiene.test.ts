@@ -43,6 +43,7 @@ const FUNCTIONS = [
   'claim_job',
   'claim_webhook_events',
   'consume_credits',
+  'consume_credits_batch',
   'count_cache_hits',
   'ensure_user',
   'expire_due_credits',
