@@ -41,6 +41,7 @@ const FUNCTIONS = [
   'claim_job',
   'claim_webhook_events',
   'consume_credits',
+  'consume_credits_batch',
   'ensure_user',
   'expire_due_credits',
   'fail_webhook_event',
