@@ -47,8 +47,11 @@ export interface Assembly {
   health: HealthChecks;
   jobs: JobRegistry;
   prices: Prices;
-  /** Resolves when what requests have begun has ended: events under way, copies to Redis. */
-  idle(): Promise<void>;
+  /**
+   * Takes no more spends, and resolves when what requests have begun has ended: spends, events
+   * under way, copies to Redis.
+   */
+  drain(): Promise<void>;
 }
 
 /**
@@ -66,6 +69,7 @@ export function assemble(options: AssembleOptions): Assembly {
     db,
     mirror,
     buyUrl: () => `${publicUrl()}/pricing`,
+    runAfterResponse,
     welcomeCredits: catalogue.freePlan.welcomeCredits,
   });
   const stripeCache = createStripeCache({ db, clock, logger, runAfterResponse });
@@ -134,7 +138,8 @@ export function assemble(options: AssembleOptions): Assembly {
     health,
     jobs,
     prices,
-    async idle() {
+    async drain() {
+      await credits.drain();
       await webhook.idle();
       await mirror.idle();
     },
