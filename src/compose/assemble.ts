@@ -9,6 +9,7 @@ import { createPrices, type Prices } from '../checkout/prices.ts';
 import type { Settings } from '../config.ts';
 import type { Clock, Logger, RunAfterResponse } from '../core/ports.ts';
 import { createCredits } from '../credits/credits.ts';
+import { createHolds } from '../credits/holds.ts';
 import { createMirror } from '../credits/mirror.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
@@ -61,12 +62,14 @@ export function assemble(options: AssembleOptions): Assembly {
   const redis = options.redis.guarded;
   const nowMs = () => clock.now().getTime();
   const mirror = createMirror({ redis, logger, nowMs, runAfterResponse });
+  const buyUrl = () => `${publicUrl()}/pricing`;
   const credits = createCredits({
     db,
     mirror,
-    buyUrl: () => `${publicUrl()}/pricing`,
+    buyUrl,
     welcomeCredits: catalogue.freePlan.welcomeCredits,
   });
+  const holds = createHolds({ db, mirror, buyUrl });
   const prices = createPrices({ stripe, catalogue, mode: settings.mode, clock, logger });
   const shared = { db, redis, mirror, stripe, catalogue, clock, logger };
   const processing: ProcessDeps = {
@@ -109,6 +112,7 @@ export function assemble(options: AssembleOptions): Assembly {
     formOrigins,
     health,
     credits,
+    holds,
     checkout,
     webhook,
     jobs,

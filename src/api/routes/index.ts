@@ -2,6 +2,7 @@ import type { Route } from '../defineRoute.ts';
 import { checkoutRoutes } from './checkout.ts';
 import { creditRoutes } from './credits.ts';
 import { healthRoutes } from './health.ts';
+import { holdRoutes } from './holds.ts';
 import { operationRoutes } from './operations.ts';
 import { userRoutes } from './users.ts';
 
@@ -11,6 +12,7 @@ import { userRoutes } from './users.ts';
  */
 export const routes: readonly Route[] = [
   ...creditRoutes,
+  ...holdRoutes,
   ...checkoutRoutes,
   ...userRoutes,
   ...operationRoutes,
