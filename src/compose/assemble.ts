@@ -10,6 +10,7 @@ import { createStripeCache } from '../checkout/stripeCache.ts';
 import type { Settings } from '../config.ts';
 import type { Clock, Logger, RunAfterResponse } from '../core/ports.ts';
 import { createCredits } from '../credits/credits.ts';
+import { createHolds } from '../credits/holds.ts';
 import { createMirror } from '../credits/mirror.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
@@ -65,13 +66,15 @@ export function assemble(options: AssembleOptions): Assembly {
   const redis = options.redis.guarded;
   const nowMs = () => clock.now().getTime();
   const mirror = createMirror({ redis, logger, nowMs, runAfterResponse });
+  const buyUrl = () => `${publicUrl()}/pricing`;
   const credits = createCredits({
     db,
     mirror,
-    buyUrl: () => `${publicUrl()}/pricing`,
+    buyUrl,
     runAfterResponse,
     welcomeCredits: catalogue.freePlan.welcomeCredits,
   });
+  const holds = createHolds({ db, mirror, buyUrl });
   const stripeCache = createStripeCache({ db, clock, logger, runAfterResponse });
   const prices = createPrices({
     cache: stripeCache,
@@ -124,6 +127,7 @@ export function assemble(options: AssembleOptions): Assembly {
     formOrigins,
     health,
     credits,
+    holds,
     checkout,
     webhook,
     jobs,

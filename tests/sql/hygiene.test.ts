@@ -40,6 +40,7 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string 
 const FUNCTIONS = [
   'apply_webhook_effects',
   'cache_stripe_data',
+  'capture_hold',
   'claim_job',
   'claim_webhook_events',
   'consume_credits',
@@ -47,25 +48,30 @@ const FUNCTIONS = [
   'count_cache_hits',
   'ensure_user',
   'expire_due_credits',
+  'extend_hold',
   'fail_webhook_event',
   'find_user_by_customer',
   'finish_job',
   'get_cached_stripe_data',
   'get_checkout_session',
   'get_credit_balance',
+  'get_hold',
   'get_mirror_records',
   'get_object_events',
   'grant_credits',
+  'hold_credits',
   'invalidate_stripe_cache',
   'invalidate_stripe_cache_from_webhook',
   'link_stripe_customer',
   'list_credit_transactions',
   'list_mirror_changes',
   'list_mirror_records',
+  'list_open_holds',
   'purser_schema_version',
   'read_stripe_cache',
   'receive_webhook_event',
   'record_checkout_session',
+  'release_hold',
   'requeue_parked_events',
   'requeue_webhook_events',
   'seal_credit_entries',
@@ -122,6 +128,7 @@ beforeAll(async () => {
       p_credits: 50,
       p_expires_at: '2999-01-01T00:00:00Z',
     });
+    await call('hold_credits', { p_amount: 1, p_key: '1' });
   }
   await database.current.query(`begin; set local role purser_ledger;
     insert into credit_holds (user_id, idempotency_key, amount, status, expires_at, created_at, updated_at)
