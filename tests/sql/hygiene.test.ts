@@ -26,6 +26,7 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string 
   credit_seals: { reads: 'own', service: 'select' },
   credit_sources: { reads: 'none', service: 'select' },
   credit_transactions: { reads: 'own', service: 'select' },
+  payments: { reads: 'own', service: 'select' },
   reconciliation_findings: { reads: 'admin', service: 'select' },
   scheduled_jobs: { reads: 'admin', service: 'select' },
   stripe_customers: { reads: 'own', service: 'select' },
@@ -50,6 +51,7 @@ const FUNCTIONS = [
   'get_credit_balance',
   'get_mirror_records',
   'get_object_events',
+  'get_payment_state',
   'grant_credits',
   'link_stripe_customer',
   'list_credit_transactions',
@@ -61,6 +63,7 @@ const FUNCTIONS = [
   'requeue_parked_events',
   'requeue_webhook_events',
   'seal_credit_entries',
+  'set_payment_state',
   'sync_user_credits',
   'validate_credits_consistency',
   'verify_credit_chain',
@@ -102,6 +105,7 @@ beforeAll(async () => {
       p_type: 'purchase',
       p_key: `checkout:cs_${user}`,
       p_sources: [`checkout:cs_${user}`],
+      p_payments: [{ payment: `pi_${user}`, paid: 500, currency: 'usd' }],
       p_lots: [{ credits: 50 }],
     });
     await call('record_checkout_session', {
