@@ -350,6 +350,18 @@ describe('a capture', () => {
     expect(await release(hold_id)).toMatchObject({ balance: 10, held: 0, available: 0 });
   });
 
+  it('of a hold made while suspended spends no plan credits', async () => {
+    await grant(20, { from_plan: true, priority: 1 });
+    await grant(5);
+    await suspend();
+    const { hold_id } = await hold(5);
+    expect(await capture(hold_id, 'a', 3)).toMatchObject({ outcome: 'applied', balance: 22 });
+    expect(await capture(hold_id, 'b')).toMatchObject({ balance: 20, held: 0, available: 0 });
+    expect(await hold(1, 'more')).toMatchObject({ outcome: 'suspended' });
+    const plan = `select sum(remaining)::int as n from credit_grants where user_id = $1 and from_plan`;
+    expect(await database.current.query(plan, [user])).toEqual([{ n: 20 }]);
+  });
+
   it('is refused when a claw-back took what was held, and can be sent again', async () => {
     await grant(30);
     const { hold_id } = await hold(20);
