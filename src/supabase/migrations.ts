@@ -15,9 +15,11 @@ export const AREA_FILES: readonly string[] = [
   STUBS_FILE,
   'credit_transactions_migration.sql',
   'credit_holds_migration.sql',
+  'payments_migration.sql',
   'credit_seals_migration.sql',
   'checkout_migration.sql',
   'stripe_webhook_events_migration.sql',
+  'cache_store_migration.sql',
   'operations_migration.sql',
 ];
 

@@ -1,5 +1,6 @@
 import type { Route } from '../defineRoute.ts';
 import { checkoutRoutes } from './checkout.ts';
+import { consumeBatchRoutes } from './consumeBatch.ts';
 import { creditRoutes } from './credits.ts';
 import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
@@ -12,6 +13,7 @@ import { userRoutes } from './users.ts';
  */
 export const routes: readonly Route[] = [
   ...creditRoutes,
+  ...consumeBatchRoutes,
   ...holdRoutes,
   ...checkoutRoutes,
   ...userRoutes,
