@@ -10,6 +10,7 @@ import type { Settings } from '../config.ts';
 import type { Clock, Logger, RunAfterResponse } from '../core/ports.ts';
 import { createCredits } from '../credits/credits.ts';
 import { createMirror } from '../credits/mirror.ts';
+import { createPayments } from '../credits/payments.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
@@ -110,6 +111,7 @@ export function assemble(options: AssembleOptions): Assembly {
     health,
     credits,
     checkout,
+    payments: createPayments({ db, mirror }),
     webhook,
     jobs,
     catalogue,

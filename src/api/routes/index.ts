@@ -3,6 +3,7 @@ import { checkoutRoutes } from './checkout.ts';
 import { creditRoutes } from './credits.ts';
 import { healthRoutes } from './health.ts';
 import { operationRoutes } from './operations.ts';
+import { paymentRoutes } from './payments.ts';
 import { userRoutes } from './users.ts';
 
 /**
@@ -13,6 +14,7 @@ export const routes: readonly Route[] = [
   ...creditRoutes,
   ...checkoutRoutes,
   ...userRoutes,
+  ...paymentRoutes,
   ...operationRoutes,
   ...healthRoutes,
 ];
