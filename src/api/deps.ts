@@ -3,6 +3,7 @@ import type { Settings } from '../config.ts';
 import type { Clock, Logger } from '../core/ports.ts';
 import type { Credits } from '../credits/credits.types.ts';
 import type { Holds } from '../credits/holds.types.ts';
+import type { Payments } from '../credits/payments.ts';
 import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
 import type { Webhook } from '../webhook/webhook.types.ts';
 import type { TokenVerifier } from './identity/tokens.ts';
@@ -30,6 +31,7 @@ export interface AppDeps {
   credits: Credits;
   holds: Holds;
   checkout: Checkout;
+  payments: Payments;
   webhook: Webhook;
   jobs: Jobs & { tick(): Promise<JobRun[]> };
   catalogue: { cost(feature: string, units: number): number };

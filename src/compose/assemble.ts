@@ -12,6 +12,7 @@ import type { Clock, Logger, RunAfterResponse } from '../core/ports.ts';
 import { createCredits } from '../credits/credits.ts';
 import { createHolds } from '../credits/holds.ts';
 import { createMirror } from '../credits/mirror.ts';
+import { createPayments } from '../credits/payments.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
@@ -129,6 +130,7 @@ export function assemble(options: AssembleOptions): Assembly {
     credits,
     holds,
     checkout,
+    payments: createPayments({ db, mirror }),
     webhook,
     jobs,
     catalogue,

@@ -83,6 +83,12 @@ const GOOD_CALLS: Record<
   runDueJobs: { path: '/api/cron/tick', headers: bearer(CRON_SECRET) },
   runCronJob: { path: '/api/cron/webhook-sweep', headers: bearer(CRON_SECRET) },
   runJob: { path: '/api/admin/jobs/webhook-sweep/run', headers: bearer(ADMIN_KEY) },
+  getPayment: { path: '/api/admin/payments/pi_1', headers: bearer(ADMIN_KEY) },
+  setPaymentState: {
+    path: '/api/admin/payments/pi_1/state',
+    headers: bearer(ADMIN_KEY),
+    body: { version: 1, paid: 500, refunded: 100, disputed: 0, reason: 'told by phone' },
+  },
   retryWebhooks: { path: '/api/admin/stripe/retry-webhooks', headers: bearer(ADMIN_KEY) },
   getHealth: { path: '/healthz' },
   getReadiness: { path: '/readyz' },

@@ -5,6 +5,7 @@ import { creditRoutes } from './credits.ts';
 import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
 import { operationRoutes } from './operations.ts';
+import { paymentRoutes } from './payments.ts';
 import { userRoutes } from './users.ts';
 
 /**
@@ -17,6 +18,7 @@ export const routes: readonly Route[] = [
   ...holdRoutes,
   ...checkoutRoutes,
   ...userRoutes,
+  ...paymentRoutes,
   ...operationRoutes,
   ...healthRoutes,
 ];

@@ -62,7 +62,7 @@ export function transaction(overrides: Partial<CreditTransaction> = {}): CreditT
   };
 }
 
-type Domains = Pick<AppDeps, 'credits' | 'holds' | 'checkout' | 'webhook' | 'jobs'>;
+type Domains = Pick<AppDeps, 'credits' | 'holds' | 'checkout' | 'payments' | 'webhook' | 'jobs'>;
 
 /** Domains that answer as the real ones do in the simplest case; these tests are about HTTP. */
 function simpleDomains(record: (name: string, ...args: unknown[]) => void): Domains {
@@ -230,6 +230,44 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
         return { url: 'https://billing.stripe.com/p/session/1' };
       },
     },
+    payments: {
+      async state(payment) {
+        record('paymentState', payment);
+        return {
+          payment,
+          version: 1,
+          user_id: 'u1',
+          currency: 'usd',
+          paid: 500,
+          refunded: 0,
+          disputed: 0,
+          status: null,
+          settlement: {
+            transaction_id: '91',
+            granted: 50,
+            settled: 500,
+            target: 0,
+            clawed: 0,
+            payments: [{ payment, paid: 500, refunded: 0, disputed: 0 }],
+            entries: [],
+          },
+        };
+      },
+      async change({ payment, version, amounts, currency, status }, actor) {
+        record('changePayment', payment, actor);
+        return {
+          outcome: 'applied',
+          payment,
+          version: version + 1,
+          user_id: 'u1',
+          currency: currency ?? null,
+          ...amounts,
+          status: status ?? null,
+          transaction_id: '92',
+          amount: -10,
+        };
+      },
+    },
     webhook: {
       async receive(rawBody, signature) {
         record('receive', rawBody, signature);
@@ -297,6 +335,7 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     credits: { ...domains.credits, ...options.credits },
     holds: domains.holds,
     checkout: { ...domains.checkout, ...options.checkout },
+    payments: domains.payments,
     webhook: { ...domains.webhook, ...options.webhook },
     jobs: domains.jobs,
     catalogue: {
