@@ -37,10 +37,12 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string 
 
 /** Every function of ours in public: service_role calls it, nobody else. */
 const FUNCTIONS = [
+  'adjust_credits',
   'apply_webhook_effects',
   'claim_job',
   'claim_webhook_events',
   'consume_credits',
+  'dry_run',
   'ensure_user',
   'expire_due_credits',
   'fail_webhook_event',
@@ -51,6 +53,7 @@ const FUNCTIONS = [
   'get_mirror_records',
   'get_object_events',
   'grant_credits',
+  'grant_free_credits',
   'link_stripe_customer',
   'list_credit_transactions',
   'list_mirror_changes',
@@ -58,6 +61,7 @@ const FUNCTIONS = [
   'purser_schema_version',
   'receive_webhook_event',
   'record_checkout_session',
+  'refund_usage',
   'requeue_parked_events',
   'requeue_webhook_events',
   'seal_credit_entries',
