@@ -1326,7 +1326,7 @@ returns jsonb language plpgsql security definer set search_path = '' set lock_ti
 declare
   v_user purser.accounts;
   v_now timestamptz;
-  v_entry public.credit_transactions;
+  v_spent record;
 begin
   perform purser.check_amount(p_amount);
   perform purser.check_key(p_key);
@@ -1337,27 +1337,150 @@ begin
   end if;
   v_now := coalesce(p_now, clock_timestamp());
   v_user := purser.expire_due(v_user, v_now);
+  v_spent := purser.spend(v_user, p_amount, p_key, p_description, p_metadata, v_now);
+  return v_spent.o_answer || jsonb_build_object('mirror', purser.mirror_record(v_spent.o_user));
+end
+$$;
 
+-- One spend of a locked user of whom nothing is due: what consume_credits and its batch share.
+-- Gives the row after it, and the answer without the mirror record.
+create or replace function purser.spend(
+  p_user purser.accounts, p_amount bigint, p_key text, p_description text, p_metadata jsonb,
+  p_now timestamptz, out o_user purser.accounts, out o_answer jsonb)
+language plpgsql set search_path = '' as $$
+declare
+  v_entry public.credit_transactions;
+begin
+  o_user := p_user;
   select * into v_entry from public.credit_transactions t
-  where t.user_id = v_user.user_id and t.idempotency_key = 'consume:' || p_key;
+  where t.user_id = p_user.user_id and t.idempotency_key = 'consume:' || p_key;
   if found then
-    return purser.entry_answer(case when v_entry.amount = -p_amount then 'replayed' else 'conflict' end, v_entry)
-      || jsonb_build_object('mirror', purser.mirror_record(v_user));
+    o_answer := purser.entry_answer(
+      case when v_entry.amount = -p_amount then 'replayed' else 'conflict' end, v_entry);
+    return;
   end if;
 
-  if purser.available(v_user) < p_amount then
-    return purser.balance_answer(
-        case when v_user.credits_balance - v_user.credits_held >= p_amount then 'suspended' else 'insufficient_credits' end,
-        v_user)
-      || jsonb_build_object('mirror', purser.mirror_record(v_user));
+  if purser.available(p_user) < p_amount then
+    o_answer := purser.balance_answer(
+      case when p_user.credits_balance - p_user.credits_held >= p_amount then 'suspended' else 'insufficient_credits' end,
+      p_user);
+    return;
   end if;
 
   v_entry := purser.append_entry(
-    v_user, 'usage', -p_amount, 'consume:' || p_key, v_now,
-    purser.take_from_lots(v_user, p_amount, v_now), p_description, p_metadata);
-  v_user := purser.expire_due(purser.after_entry(v_user, v_entry), v_now);
-  return purser.entry_answer('applied', v_entry)
-    || jsonb_build_object('mirror', purser.mirror_record(v_user));
+    p_user, 'usage', -p_amount, 'consume:' || p_key, p_now,
+    purser.take_from_lots(p_user, p_amount, p_now), p_description, p_metadata);
+  o_user := purser.expire_due(purser.after_entry(p_user, v_entry), p_now);
+  o_answer := purser.entry_answer('applied', v_entry);
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- consume_credits_batch: many spends in one transaction, each judged by itself.
+--   p_operations  1 to 500 of {user_id, amount, idempotency_key[, description, metadata]}, of any
+--                 users; those of one user are judged in the order given, each sees the ones before
+--   p_wait        true = waits up to 5 s for users that others have locked. Ask it in a call of
+--                 their own: who else is in the call waits with them.
+-- Answers {results: [{index, idempotency_key, outcome, ...}], mirrors: [{user_id, ...mirror}]}.
+-- results are in the order of the operations, index counts from 0, and each is what
+-- consume_credits answers, without its mirror; outcome may also be `busy`: the user is locked by
+-- another transaction, nothing was written, send it again with the same key. mirrors has one
+-- record of each user that was found and locked, as it stands after all operations.
+-- An operation that is no operation breaks the whole call (PT400, naming its index).
+-- Locks: the user rows, in the order of their ids.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.consume_credits_batch(
+  p_operations jsonb, p_wait boolean default false, p_now timestamptz default null)
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
+declare
+  v_now timestamptz;
+  v_user purser.accounts;
+  v_users purser.accounts[];
+  v_operation record;
+  v_spent record;
+  v_results jsonb[];
+  v_mirrors jsonb[] := '{}';
+begin
+  perform purser.check_operations(p_operations);
+  v_results := array_fill(null::jsonb, array[jsonb_array_length(p_operations)]);
+
+  if p_wait then
+    begin
+      perform from purser.accounts a
+      where a.id in (select purser.to_user_id(o.value ->> 'user_id') from jsonb_array_elements(p_operations) o)
+      order by a.id for no key update;
+    exception
+      -- Waited long enough: who is free now is served, the others are busy.
+      when lock_not_available then null;
+    end;
+  end if;
+  v_users := array(
+    select a from purser.accounts a
+    where a.id in (select purser.to_user_id(o.value ->> 'user_id') from jsonb_array_elements(p_operations) o)
+    order by a.id for no key update skip locked);
+  v_now := coalesce(p_now, clock_timestamp());
+
+  foreach v_user in array v_users loop
+    v_user := purser.expire_due(v_user, v_now);
+    for v_operation in
+      select o.ordinality::integer as place, (o.value ->> 'amount')::numeric::bigint as amount,
+             o.value ->> 'idempotency_key' as key, o.value ->> 'description' as description,
+             nullif(o.value -> 'metadata', 'null') as metadata
+      from jsonb_array_elements(p_operations) with ordinality o
+      where purser.user_key(o.value ->> 'user_id') = v_user.user_id
+      order by o.ordinality
+    loop
+      v_spent := purser.spend(v_user, v_operation.amount, v_operation.key, v_operation.description,
+        v_operation.metadata, v_now);
+      v_user := v_spent.o_user;
+      v_results[v_operation.place] := v_spent.o_answer || jsonb_build_object(
+        'index', v_operation.place - 1, 'idempotency_key', v_operation.key);
+    end loop;
+    v_mirrors := v_mirrors || (purser.mirror_record(v_user) || jsonb_build_object('user_id', v_user.user_id));
+  end loop;
+
+  for v_operation in
+    select o.ordinality::integer as place, o.value ->> 'user_id' as user_id,
+           o.value ->> 'idempotency_key' as key, a.user_id is not null as busy
+    from jsonb_array_elements(p_operations) with ordinality o
+    left join purser.accounts a on a.id = purser.to_user_id(o.value ->> 'user_id')
+    where v_results[o.ordinality::integer] is null
+  loop
+    v_results[v_operation.place] := jsonb_build_object(
+      'outcome', case when v_operation.busy then 'busy' else 'not_found' end, 'user_id', v_operation.user_id,
+      'index', v_operation.place - 1, 'idempotency_key', v_operation.key);
+  end loop;
+  return jsonb_build_object('results', to_jsonb(v_results), 'mirrors', to_jsonb(v_mirrors));
+end
+$$;
+
+-- Raises invalid_request unless these are operations of consume_credits_batch.
+create or replace function purser.check_operations(p_operations jsonb)
+returns void language plpgsql immutable set search_path = '' as $$
+declare
+  v_index bigint;
+begin
+  if jsonb_typeof(p_operations) is distinct from 'array' or jsonb_array_length(p_operations) not between 1 and 500 then
+    perform purser.raise_error(400, 'invalid_request', 'operations must be an array of 1 to 500 operations.');
+  end if;
+  -- `case` so that an amount is read as a number only where it is one.
+  select min(o.ordinality) - 1 into v_index
+  from jsonb_array_elements(p_operations) with ordinality o
+  where case when jsonb_typeof(o.value) = 'object'
+               and jsonb_typeof(o.value -> 'user_id') = 'string'
+               and jsonb_typeof(o.value -> 'amount') = 'number'
+               and jsonb_typeof(o.value -> 'idempotency_key') = 'string'
+               and coalesce(jsonb_typeof(o.value -> 'description'), 'null') in ('string', 'null')
+               and coalesce(jsonb_typeof(o.value -> 'metadata'), 'null') in ('object', 'null')
+    then octet_length(o.value ->> 'idempotency_key') not between 1 and 255
+      or (o.value ->> 'amount')::numeric not between 1 and 9007199254740991
+      or (o.value ->> 'amount')::numeric % 1 <> 0
+    else true end;
+  if v_index is not null then
+    perform purser.raise_error(400, 'invalid_request', format(
+      'operations[%s] must be {user_id, amount, idempotency_key[, description, metadata]}: ids and keys are strings, the key of 1 to 255 bytes, amount is a whole number of credits from 1 to 9007199254740991.',
+      v_index));
+  end if;
 end
 $$;
 

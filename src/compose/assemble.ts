@@ -46,8 +46,11 @@ export interface Assembly {
   health: HealthChecks;
   jobs: JobRegistry;
   prices: Prices;
-  /** Resolves when what requests have begun has ended: events under way, copies to Redis. */
-  idle(): Promise<void>;
+  /**
+   * Takes no more spends, and resolves when what requests have begun has ended: spends, events
+   * under way, copies to Redis.
+   */
+  drain(): Promise<void>;
 }
 
 /**
@@ -65,6 +68,7 @@ export function assemble(options: AssembleOptions): Assembly {
     db,
     mirror,
     buyUrl: () => `${publicUrl()}/pricing`,
+    runAfterResponse,
     welcomeCredits: catalogue.freePlan.welcomeCredits,
   });
   const prices = createPrices({ stripe, catalogue, mode: settings.mode, clock, logger });
@@ -123,7 +127,8 @@ export function assemble(options: AssembleOptions): Assembly {
     health,
     jobs,
     prices,
-    async idle() {
+    async drain() {
+      await credits.drain();
       await webhook.idle();
       await mirror.idle();
     },

@@ -47,6 +47,11 @@ const GOOD_CALLS: Record<
     headers: { ...bearer(SERVICE_KEY), 'idempotency-key': 'k1' },
     body: { user_id: 'u1', feature: 'image', units: 2 },
   },
+  consumeCreditsBatch: {
+    path: '/api/credits/consume-batch',
+    headers: bearer(SERVICE_KEY),
+    body: { operations: [{ user_id: 'u1', feature: 'image', idempotency_key: 'k1' }] },
+  },
   putUser: {
     path: '/api/users/u1',
     headers: bearer(SERVICE_KEY),

@@ -43,6 +43,7 @@ const FUNCTIONS = [
   'claim_webhook_events',
   'consume_credits',
   'dry_run',
+  'consume_credits_batch',
   'ensure_user',
   'expire_due_credits',
   'fail_webhook_event',

@@ -1,5 +1,6 @@
 import type { Route } from '../defineRoute.ts';
 import { checkoutRoutes } from './checkout.ts';
+import { consumeBatchRoutes } from './consumeBatch.ts';
 import { creditRoutes } from './credits.ts';
 import { healthRoutes } from './health.ts';
 import { operationRoutes } from './operations.ts';
@@ -11,6 +12,7 @@ import { userRoutes } from './users.ts';
  */
 export const routes: readonly Route[] = [
   ...creditRoutes,
+  ...consumeBatchRoutes,
   ...checkoutRoutes,
   ...userRoutes,
   ...operationRoutes,

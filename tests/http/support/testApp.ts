@@ -127,6 +127,18 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
           replayed: request.idempotencyKey === 'replayed',
         };
       },
+      async consumeBatch(requests) {
+        record('consumeBatch', requests);
+        return requests.map(({ idempotencyKey }, index) => ({
+          index,
+          idempotency_key: idempotencyKey,
+          outcome: 'applied',
+          transaction_id: '91',
+          balance: 45,
+          available: 45,
+        }));
+      },
+      async drain() {},
       async transactions(filter) {
         record('transactions', filter);
         return { data: [transaction()], has_more: false, next_cursor: null };
