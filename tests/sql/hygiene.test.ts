@@ -39,30 +39,36 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string 
 const FUNCTIONS = [
   'adjust_credits',
   'apply_webhook_effects',
+  'capture_hold',
   'claim_job',
   'claim_webhook_events',
   'consume_credits',
-  'dry_run',
   'consume_credits_batch',
+  'dry_run',
   'ensure_user',
   'expire_due_credits',
+  'extend_hold',
   'fail_webhook_event',
   'find_user_by_customer',
   'finish_job',
   'get_checkout_session',
   'get_credit_balance',
+  'get_hold',
   'get_mirror_records',
   'get_object_events',
   'grant_credits',
   'grant_free_credits',
+  'hold_credits',
   'link_stripe_customer',
   'list_credit_transactions',
   'list_mirror_changes',
   'list_mirror_records',
+  'list_open_holds',
   'purser_schema_version',
   'receive_webhook_event',
   'record_checkout_session',
   'refund_usage',
+  'release_hold',
   'requeue_parked_events',
   'requeue_webhook_events',
   'seal_credit_entries',
@@ -119,11 +125,8 @@ beforeAll(async () => {
       p_credits: 50,
       p_expires_at: '2999-01-01T00:00:00Z',
     });
+    await call('hold_credits', { p_amount: 1, p_key: '1' });
   }
-  await database.current.query(`begin; set local role purser_ledger;
-    insert into credit_holds (user_id, idempotency_key, amount, status, expires_at, created_at, updated_at)
-    select u, 'hold:1', 1, 'released', now(), now(), now() from unnest(array['${own}', '${foreign}']) u;
-    reset role; commit`);
   await callAsService(database.current, 'ensure_user', { p_user_id: userId('leaver') });
   await database.current.query(`delete from users where id = '${userId('leaver')}'`);
   await callAsService(database.current, 'claim_job', { p_name: 'x', p_lease_seconds: 1 });
