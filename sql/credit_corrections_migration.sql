@@ -1,8 +1,7 @@
 -- Purser: corrections: usage given back, credits granted and adjusted by hand, and the dry run of
 -- every money function.
 --
--- Paste after credit_transactions_migration.sql (and credit_holds, payments), or run
--- `npm run migrate`. Safe to run again.
+-- Paste after payments_migration.sql, or run `npm run migrate`. Safe to run again.
 --
 -- The ledger is append-only, so a correction is a new entry: it names what it takes back, or who
 -- made it and why.
@@ -66,48 +65,33 @@ begin
 end
 $$;
 
--- Gives p_amount credits back to lots a debit took them from, last taken first. p_lots is what the
--- debit took, in that order; the first p_skip credits, counted from its end, are passed over: they
--- were given back before, so that partial refunds go on where the last one ended. A lot that has
--- expired since is not opened again, it would expire in the same call: its part becomes a free lot
--- of 7 days, as suspended or not as the old one. p_entry_number: the entry being written.
--- Returns [{"grant_id", "amount"}] of the lots that received.
+-- Gives p_amount credits back to the lots a debit took them from, last taken first. p_lots is what
+-- the debit took, in that order; the first p_skip credits, counted from its end, are passed over:
+-- they were given back before, so that partial refunds go on where the last one ended.
+-- p_entry_number: the entry being written. Returns [{"grant_id", "amount"}] of what received.
 create or replace function purser.return_to_lots(
-  p_user_id text, p_lots jsonb, p_skip bigint, p_amount bigint, p_entry_number bigint, p_now timestamptz)
+  p_lots jsonb, p_skip bigint, p_amount bigint, p_entry_number bigint, p_now timestamptz)
 returns jsonb language plpgsql set search_path = '' as $$
 declare
   v_skip bigint := p_skip;
   v_left bigint := p_amount;
   v_part bigint;
   v_taken record;
-  v_lot public.credit_grants;
   v_lots jsonb := '[]';
 begin
   for v_taken in
     select (l.value ->> 'grant_id')::bigint as id, (l.value ->> 'amount')::bigint as amount
     from jsonb_array_elements(p_lots) with ordinality l order by l.ordinality desc
   loop
-    exit when v_left = 0;
     v_part := least(greatest(v_taken.amount - v_skip, 0), v_left);
     v_skip := greatest(v_skip - v_taken.amount, 0);
-    continue when v_part = 0;
-    select * into v_lot from public.credit_grants g where g.id = v_taken.id and g.user_id = p_user_id;
-    exit when not found;
-    if v_lot.expires_at <= p_now then
-      insert into public.credit_grants (
-        user_id, entry_number, amount, remaining, priority, expires_at, paid, from_plan, catalogue_id, created_at)
-      values (
-        p_user_id, p_entry_number, v_part, v_part, v_lot.priority, p_now + interval '7 days', false,
-        v_lot.from_plan, v_lot.catalogue_id, p_now)
-      returning * into v_lot;
-    else
-      update public.credit_grants g set remaining = g.remaining + v_part, exhausted_at = null where g.id = v_lot.id;
+    if v_part > 0 then
+      v_lots := v_lots || purser.return_to_lot(v_taken.id, v_part, p_entry_number, p_now);
+      v_left := v_left - v_part;
     end if;
-    v_lots := v_lots || jsonb_build_object('grant_id', v_lot.id::text, 'amount', v_part);
-    v_left := v_left - v_part;
   end loop;
   if v_left > 0 then
-    raise exception 'the lots of user % do not account for % credits that are to come back', p_user_id, v_left
+    raise exception 'the lots of a debit do not account for % credits that are to come back', v_left
       using errcode = 'data_corrupted', hint = 'Run select * from validate_credits_consistency();';
   end if;
   return v_lots;
@@ -126,7 +110,8 @@ $$;
 --   conflict       the key was used for another entry or amount
 -- A replay repeats the first answer; null as amount stands for what was left then. Only `applied`
 -- binds the key. Debt is repaid first; the rest goes back to the lots of the entry, last taken
--- first; see purser.return_to_lots.
+-- first; what a lot has no room for or was in a lot that has expired since comes back as a bonus lot
+-- (purser.return_to_lot in sql/payments_migration.sql).
 -- Locks: the user row.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.refund_usage(
@@ -185,7 +170,7 @@ begin
   v_entry := purser.append_entry(
     v_user, 'usage_refund', v_amount, 'refund:' || p_key, v_now,
     purser.return_to_lots(
-      v_user.user_id, v_usage.lots, v_refunded + v_repaid, v_amount - v_repaid, v_user.entry_count + 1, v_now),
+      v_usage.lots, v_refunded + v_repaid, v_amount - v_repaid, v_user.entry_count + 1, v_now),
     p_description, p_metadata, p_reverses => v_usage.entry_number);
   v_user := purser.expire_due(purser.after_entry(v_user, v_entry), v_now);
   return purser.entry_answer('applied', v_entry)
@@ -376,8 +361,8 @@ $$;
 
 -- The rows this transaction has written since p_since, by kind, as they stand in the tables. Whom
 -- the call concerned is told by entries and holds: a change of a user's leaves one of them.
--- p_users: whose rows to look at in any case.
-create or replace function purser.written_rows(p_since timestamptz, p_users text[])
+-- p_users, p_payment: whose rows to look at in any case.
+create or replace function purser.written_rows(p_since timestamptz, p_users text[], p_payment text)
 returns jsonb language plpgsql stable set search_path = '' as $$
 declare
   v_entries jsonb;
@@ -393,6 +378,9 @@ begin
   return jsonb_build_object(
     'entries', v_entries,
     'holds', v_holds,
+    'payments', (
+      select coalesce(jsonb_agg(to_jsonb(p) order by p.payment), '[]') from public.payments p
+      where (p.user_id = any (v_users) or p.payment = p_payment) and purser.written_here(p.xmin)),
     'lots', (
       select coalesce(jsonb_agg(to_jsonb(g) order by g.id), '[]') from public.credit_grants g
       where g.user_id = any (v_users) and purser.written_here(g.xmin)),
@@ -457,13 +445,13 @@ $$;
 -- dry_run: what a money function would answer and write, with nothing written.
 --   p_function  one of those listed below
 --   p_args      its arguments by name
--- Answers {answer, rows: {entries: [row], lots, holds, users, findings: [{before, after}],
+-- Answers {answer, rows: {entries: [row], lots, holds, payments, users, findings: [{before, after}],
 --   sources, audit: [row]}}. `before` is null for a row that is new; ids of rows that will never
 --   exist are null. Exceptions of the function are those of a real call.
 -- The function itself runs, in a subtransaction that is always rolled back, so no rule exists
 -- twice; identity numbers it drew are left out of the ledger's later ones. It first runs to learn
 -- whom it concerns, then with these users locked, so that `before` is what it began with.
--- Locks: as the function, released at the end; users in id order.
+-- Locks: as the function, released at the end: users in id order, then the payment.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.dry_run(p_function text, p_args jsonb)
 returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' set timezone = 'UTC' as $$
@@ -498,10 +486,11 @@ begin
     begin
       perform from purser.accounts a
       where a.id = any (array(select purser.to_user_id(u) from unnest(v_known) u)) order by a.id for no key update;
+      perform from public.payments p where p.payment = p_args ->> 'p_payment' for update;
       v_before := jsonb_build_object('users', purser.user_rows(v_known));
       begin
         execute v_call into v_answer using p_args;
-        v_rows := purser.written_rows(v_since, v_known);
+        v_rows := purser.written_rows(v_since, v_known, p_args ->> 'p_payment');
         raise sqlstate 'PDRUN';
       exception when sqlstate 'PDRUN' then null;
       end;
@@ -510,6 +499,8 @@ begin
           where g.id in (select (r ->> 'id')::bigint from jsonb_array_elements(v_rows -> 'lots') r)),
         'holds', (select coalesce(jsonb_agg(to_jsonb(h)), '[]') from public.credit_holds h
           where h.id in (select (r ->> 'id')::bigint from jsonb_array_elements(v_rows -> 'holds') r)),
+        'payments', (select coalesce(jsonb_agg(to_jsonb(p)), '[]') from public.payments p
+          where p.payment in (select r ->> 'payment' from jsonb_array_elements(v_rows -> 'payments') r)),
         'findings', (select coalesce(jsonb_agg(to_jsonb(f)), '[]') from public.reconciliation_findings f
           where f.id in (select (r ->> 'id')::bigint from jsonb_array_elements(v_rows -> 'findings') r)));
       raise sqlstate 'PDRUN';
@@ -533,6 +524,7 @@ declare
     'entries', p_rows -> 'entries',
     'lots', purser.before_and_after(p_before -> 'lots', p_rows -> 'lots', 'id'),
     'holds', purser.before_and_after(p_before -> 'holds', p_rows -> 'holds', 'id'),
+    'payments', purser.before_and_after(p_before -> 'payments', p_rows -> 'payments', 'payment'),
     'users', purser.before_and_after(p_before -> 'users', p_rows -> 'users', 'user_id'),
     'sources', p_rows -> 'sources',
     'audit', p_rows -> 'audit',

@@ -790,6 +790,24 @@ begin
 end
 $$;
 
+-- Locks a user, or what stands for him while his account is closed: the tombstone, which a row
+-- inserted again under the id must take away first. All fields null for a closed or unknown user.
+create or replace function purser.lock_account(p_user_id text)
+returns purser.accounts language plpgsql set search_path = '' as $$
+declare
+  v_user purser.accounts := purser.lock_user(p_user_id);
+begin
+  if v_user.id is null then
+    perform from public.closed_accounts c where c.user_id = purser.user_key(p_user_id) for update;
+    if not found then
+      -- He may have returned while this call waited for the tombstone.
+      v_user := purser.lock_user(p_user_id);
+    end if;
+  end if;
+  return v_user;
+end
+$$;
+
 -- What can be spent now: balance - held, while suspended less what is left of plan lots.
 create or replace function purser.available(p_user purser.accounts)
 returns bigint language plpgsql stable set search_path = '' as $$
@@ -1077,6 +1095,36 @@ begin
 end
 $$;
 
+-- [{payment, paid, currency}] of a grant; see purser.attach_payments.
+create or replace function purser.check_payments(p_payments jsonb)
+returns void language plpgsql immutable set search_path = '' as $$
+declare
+  v_bad text;
+begin
+  if jsonb_typeof(p_payments) is distinct from 'array' or jsonb_array_length(p_payments) > 100 then
+    perform purser.raise_error(400, 'invalid_request', 'p_payments must be an array of at most 100 payments.');
+  end if;
+  if p_payments = '[]' then
+    return;
+  end if;
+  select p.value::text into v_bad from jsonb_array_elements(p_payments) p
+  where case
+    when octet_length(p.value ->> 'payment') between 3 and 250 is not true then true
+    when jsonb_typeof(p.value -> 'paid') is distinct from 'number' then true
+    else (p.value ->> 'paid')::numeric not between 0 and 9007199254740991 or (p.value ->> 'paid')::numeric % 1 <> 0 end
+  limit 1;
+  if v_bad is not null then
+    perform purser.raise_error(400, 'invalid_request',
+      format('A payment is {payment, paid, currency} with paid a whole number from 0 to 9007199254740991, not %s.', left(v_bad, 200)));
+  end if;
+  select p.value ->> 'payment' into v_bad from jsonb_array_elements(p_payments) p
+  group by 1 having count(*) > 1 limit 1;
+  if v_bad is not null then
+    perform purser.raise_error(400, 'invalid_request', format('p_payments names %s twice.', v_bad));
+  end if;
+end
+$$;
+
 create or replace function purser.check_key(p_key text)
 returns void language plpgsql immutable set search_path = '' as $$
 begin
@@ -1169,14 +1217,22 @@ $$;
 --              together, in key order. Any of them taken = replayed, and the missing ones are
 --              attached to that same entry; taken for another user, or by two different entries
 --              = conflict and a finding, and none is added.
+--   p_payments up to 100 [{payment, paid, currency}]: everything that paid for the settlement, also
+--              the customer balance it used (`balance:in_...`). Each is a source `payment:<id>`,
+--              too; what was refunded of them already is taken back at once, in an entry of its
+--              own (sql/payments_migration.sql).
 --   p_event_at when it happened (default: now)
 -- Answers {outcome: applied | replayed | conflict | not_found, ..., grants, mirror}. First write
--- wins: another amount under the same object is replayed plus a finding.
--- Locks: the user row, then the source keys in order.
+-- wins: another amount under the same object is replayed plus a finding. The balance answered is
+-- that of the grant's entry; `mirror` has the one after a claw-back.
+-- Locks: the user row (that of the closed account where there is none), the source keys in order,
+-- the payments in order.
 -- ---------------------------------------------------------------------------------------------
+drop function if exists public.grant_credits(
+  text, text, text, jsonb, jsonb, text, jsonb, text, text, text, timestamptz, timestamptz);
 create or replace function public.grant_credits(
   p_user_id text, p_type text, p_key text, p_lots jsonb,
-  p_sources jsonb default '[]',
+  p_sources jsonb default '[]', p_payments jsonb default '[]',
   p_description text default null, p_metadata jsonb default '{}',
   p_stripe_session_id text default null, p_stripe_payment_intent_id text default null,
   p_stripe_invoice_id text default null,
@@ -1188,6 +1244,7 @@ declare
   v_now timestamptz;
   v_keys text[];
   v_claimed text[] := '{}';
+  v_has_payments boolean;
   v_owner record;
   v_entry public.credit_transactions;
   v_amount bigint;
@@ -1211,10 +1268,15 @@ begin
   from jsonb_to_recordset(p_lots) as l(credits bigint);
   perform purser.check_amount(v_amount);
   perform purser.check_amount(v_left_to_repay);
-  select coalesce(array_agg(distinct k order by k), '{}') into v_keys
-  from jsonb_array_elements_text(p_sources) k;
+  perform purser.check_payments(p_payments);
+  select coalesce(array_agg(distinct s.k order by s.k), '{}'), coalesce(bool_or(starts_with(s.k, 'payment:')), false)
+  into v_keys, v_has_payments
+  from (
+    select jsonb_array_elements_text(p_sources) as k
+    union all
+    select 'payment:' || (p.value ->> 'payment') from jsonb_array_elements(p_payments) p) s;
 
-  v_user := purser.lock_user(p_user_id);
+  v_user := purser.lock_account(p_user_id);
   v_user_id := coalesce(v_user.user_id, purser.user_key(p_user_id));
   v_now := coalesce(p_now, clock_timestamp());
   if v_user.id is not null then
@@ -1243,9 +1305,27 @@ begin
       and (t.entry_number = v_owner.entry_number
            or (v_owner.owners = 0 and t.idempotency_key = p_key));
     if found then
-      insert into public.credit_sources (source_key, user_id, entry_number)
-      select k, v_entry.user_id, v_entry.entry_number from unnest(v_keys) k order by k
-      on conflict (source_key) do nothing;
+      with claimed as (
+        insert into public.credit_sources (source_key, user_id, entry_number)
+        select k, v_entry.user_id, v_entry.entry_number from unnest(v_keys) k order by k
+        on conflict (source_key) do nothing
+        returning source_key)
+      select coalesce(array_agg(source_key), '{}') into v_claimed from claimed;
+      if exists (
+        select from public.credit_sources s
+        where s.source_key = any (v_keys) and (s.user_id, s.entry_number) <> (v_entry.user_id, v_entry.entry_number))
+      then
+        -- Another settlement claimed one of them since the look: the next look calls it a conflict.
+        delete from public.credit_sources s where s.source_key = any (v_claimed);
+        v_claimed := '{}';
+        continue;
+      end if;
+      if v_has_payments then
+        perform purser.attach_payments(v_entry, v_keys, p_payments, v_now);
+        if v_user.id is not null then
+          v_user := purser.expire_due(purser.settle_payments(v_user, v_entry.entry_number, null, v_now), v_now);
+        end if;
+      end if;
       if v_entry.amount <> v_amount or v_entry.transaction_type <> p_type then
         if cardinality(v_keys) = 0 then
           return purser.entry_answer('conflict', v_entry);
@@ -1304,6 +1384,10 @@ begin
     v_user, p_type, v_amount, p_key, v_now, v_grants, p_description, p_metadata, p_event_at,
     p_stripe_session_id, p_stripe_payment_intent_id, p_stripe_invoice_id);
   v_user := purser.expire_due(purser.after_entry(v_user, v_entry), v_now);
+  if v_has_payments then
+    perform purser.attach_payments(v_entry, v_keys, p_payments, v_now);
+    v_user := purser.expire_due(purser.settle_payments(v_user, v_entry.entry_number, null, v_now), v_now);
+  end if;
   return purser.entry_answer('applied', v_entry)
     || jsonb_build_object('repaid_debt', v_repaid, 'mirror', purser.mirror_record(v_user));
 end

@@ -15,6 +15,7 @@ export const AREA_FILES: readonly string[] = [
   STUBS_FILE,
   'credit_transactions_migration.sql',
   'credit_holds_migration.sql',
+  'payments_migration.sql',
   'credit_corrections_migration.sql',
   'credit_seals_migration.sql',
   'checkout_migration.sql',

@@ -26,6 +26,7 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string 
   credit_seals: { reads: 'own', service: 'select' },
   credit_sources: { reads: 'none', service: 'select' },
   credit_transactions: { reads: 'own', service: 'select' },
+  payments: { reads: 'own', service: 'select' },
   reconciliation_findings: { reads: 'admin', service: 'select' },
   scheduled_jobs: { reads: 'admin', service: 'select' },
   stripe_customers: { reads: 'own', service: 'select' },
@@ -56,6 +57,7 @@ const FUNCTIONS = [
   'get_hold',
   'get_mirror_records',
   'get_object_events',
+  'get_payment_state',
   'grant_credits',
   'grant_free_credits',
   'hold_credits',
@@ -72,6 +74,7 @@ const FUNCTIONS = [
   'requeue_parked_events',
   'requeue_webhook_events',
   'seal_credit_entries',
+  'set_payment_state',
   'sync_user_credits',
   'validate_credits_consistency',
   'verify_credit_chain',
@@ -113,6 +116,7 @@ beforeAll(async () => {
       p_type: 'purchase',
       p_key: `checkout:cs_${user}`,
       p_sources: [`checkout:cs_${user}`],
+      p_payments: [{ payment: `pi_${user}`, paid: 500, currency: 'usd' }],
       p_lots: [{ credits: 50 }],
     });
     await call('record_checkout_session', {
