@@ -184,7 +184,7 @@ $$;
 --   p_key         the caller's idempotency key; permanent, unique per user
 --   p_expires_at  must be in the future when it is written (a replay may come later); null = never
 --   p_priority    0 to 1000, the lower is spent first; default 100
--- Answers as grant_credits. Errors: PT400 for everything above.
+-- Answers as grant_credits, or expired: p_expires_at has passed; nothing was written.
 -- Locks: the user row.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.grant_free_credits(
@@ -211,7 +211,7 @@ begin
     select from public.credit_transactions t
     where t.user_id = v_user.user_id and t.idempotency_key = 'grant:' || p_key)
   then
-    perform purser.raise_error(400, 'invalid_request', 'expires_at must be in the future.');
+    return jsonb_build_object('outcome', 'expired', 'user_id', coalesce(v_user.user_id, p_user_id));
   end if;
   return public.grant_credits(
     p_user_id, p_type, 'grant:' || p_key,
@@ -233,7 +233,7 @@ $$;
 --                 false = at most what no open hold reserves
 -- Answers {outcome: applied | replayed | conflict | insufficient_credits | not_found,
 --   transaction_id, amount (without its sign), balance, held, available, version, lots, created_at,
---   mirror}. A replay repeats the first answer. Only `applied` binds the key.
+--   mirror}. Refused, `available` is what can be taken: balance - held, suspended or not. A replay repeats the first answer. Only `applied` binds the key.
 -- Locks: the user row.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.adjust_credits(
@@ -282,8 +282,8 @@ begin
     v_user := purser.lock_user(p_user_id);
   else
     if v_user.credits_balance - v_user.credits_held < -p_amount and not p_allow_debt then
-      return purser.balance_answer('insufficient_credits', v_user)
-        || jsonb_build_object('mirror', purser.mirror_record(v_user));
+      return purser.balance_answer('insufficient_credits', v_user) || jsonb_build_object(
+        'available', v_user.credits_balance - v_user.credits_held, 'mirror', purser.mirror_record(v_user));
     end if;
     v_payer := v_user;
     v_payer.credits_suspended := false;

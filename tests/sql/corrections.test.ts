@@ -436,6 +436,7 @@ describe('a grant by the app', () => {
 
   it('follows the outcomes of the table, line by line', async () => {
     const soon = new Date(Date.now() + 86_400_000).toISOString();
+    const NOW = '2040-01-01T00:00:00Z';
     const past = new Date(Date.now() - 1000).toISOString();
     const steps: [number, string, Args, Record<string, unknown>][] = [
       [5, 'a', { p_expires_at: soon, p_priority: 0 }, { outcome: 'applied', balance: 5 }],
@@ -445,6 +446,8 @@ describe('a grant by the app', () => {
       [5, 'a', { p_reason: 'another' }, { outcome: 'replayed', balance: 5 }],
       [6, 'a', {}, { outcome: 'conflict' }],
       [5, 'a', { p_type: 'adjustment' }, { outcome: 'conflict' }],
+      [6, 'b', { p_expires_at: past }, { outcome: 'expired' }],
+      [6, 'b', { p_expires_at: NOW, p_now: NOW }, { outcome: 'expired' }],
       [6, 'b', { p_type: 'adjustment' }, { outcome: 'applied', balance: 11 }],
     ];
     for (const [amount, key, args, expected] of steps) {
@@ -459,7 +462,6 @@ describe('a grant by the app', () => {
   });
 
   it.each<[string, Args]>([
-    ['an end in the past', { p_expires_at: '2001-01-01T00:00:00Z' }],
     ['no reason', { p_reason: null }],
     ['a purchase as its type', { p_type: 'purchase' }],
     ['no type', { p_type: null }],

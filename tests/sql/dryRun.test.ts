@@ -91,8 +91,8 @@ function comparable(value: Json, newIds: NewIds): Json {
 }
 
 const idOf = (row: Json) => String((row as { id: Json }).id);
-const sorted = (rows: Json[]) =>
-  rows.toSorted((a, b) => JSON.stringify(a).localeCompare(JSON.stringify(b)));
+const inOrder = (row: Json) => JSON.stringify(Object.entries(row ?? {}).sort());
+const sorted = (rows: Json[]) => rows.toSorted((a, b) => inOrder(a).localeCompare(inOrder(b)));
 
 /** The dry run, that it wrote nothing, and that the real run then writes what it said. */
 async function expectSameAsReal(name: string, args: Args): Promise<Answer> {
@@ -118,6 +118,7 @@ async function expectSameAsReal(name: string, args: Args): Promise<Answer> {
     credit_transactions: rows.entries,
     credit_grants: after(rows.lots),
     credit_holds: after(rows.holds),
+    payments: after(rows.payments),
     credit_sources: rows.sources,
     audit_events: rows.audit,
     reconciliation_findings: after(rows.findings),
@@ -149,6 +150,8 @@ async function expectSameAsReal(name: string, args: Args): Promise<Answer> {
     );
   beforeOf('credit_grants', rows.lots);
   beforeOf('credit_holds', rows.holds);
+  beforeOf('payments', rows.payments);
+  beforeOf('reconciliation_findings', rows.findings);
   expect(real.before.users?.map(counters)).toEqual(
     expect.arrayContaining(rows.users.map(({ before }: { before: Json }) => before)),
   );
@@ -275,6 +278,72 @@ describe('a dry run writes nothing and tells what the real run right after it wr
         after: { debt: 35, transaction_id: null },
       },
     ]);
+  });
+
+  it('hold_credits, extend_hold, capture_hold and release_hold', async () => {
+    await give(50);
+    const args = { p_user_id: user, p_amount: 20, p_key: 'h', p_now: NOW };
+    const { answer, rows } = await expectSameAsReal('hold_credits', args);
+    expect(answer).toMatchObject({ outcome: 'applied', hold_id: null, available: 30 });
+    expect(rows).toMatchObject({
+      entries: [],
+      holds: [{ before: null, after: { id: null, amount: 20, status: 'open' } }],
+      users: [{ before: { held: 0 }, after: { held: 20 } }],
+    });
+    const replay = await expectSameAsReal('hold_credits', args);
+    expect(replay.rows).toMatchObject({ holds: [], users: [] });
+    const hold = { p_hold_id: replay.answer.hold_id, p_now: NOW };
+    await expectSameAsReal('extend_hold', { ...hold, p_expires_in_seconds: 3600 });
+    const captured = await expectSameAsReal('capture_hold', { ...hold, p_key: 'c', p_amount: 5 });
+    expect(captured.rows).toMatchObject({
+      entries: [{ transaction_type: 'usage', amount: -5 }],
+      holds: [{ before: { captured: 0 }, after: { captured: 5 } }],
+    });
+    await expectSameAsReal('release_hold', hold);
+    const ended = await expectSameAsReal('capture_hold', { ...hold, p_key: 'd' });
+    expect(ended).toMatchObject({ answer: { outcome: 'hold_ended' }, rows: { holds: [] } });
+  });
+
+  it('consume_credits_batch: users, keys and refusals mixed', async () => {
+    await give(50);
+    const other = userId(`rehearsed-${count}-b`);
+    const operations = [
+      { user_id: user, amount: 5, idempotency_key: 'a' },
+      { user_id: 'nobody', amount: 5, idempotency_key: 'a' },
+      { user_id: user, amount: 5, idempotency_key: 'a' },
+      { user_id: other, amount: 5, idempotency_key: 'a' },
+      { user_id: user, amount: 40, idempotency_key: 'b' },
+      { user_id: other, amount: 50, idempotency_key: 'b' },
+      { user_id: user, amount: 40, idempotency_key: 'c' },
+    ];
+    await call('ensure_user', { p_user_id: other, p_welcome_credits: 9 });
+    const { rows } = await expectSameAsReal('consume_credits_batch', { p_operations: operations });
+    expect(rows.entries).toHaveLength(3);
+    expect(rows.users).toHaveLength(2);
+  });
+
+  it('set_payment_state: before the grant, taken back, and given back', async () => {
+    const state = { p_payment: `pi_${user}`, p_paid: 500, p_disputed: 0 };
+    const early = { ...state, p_version: 0, p_refunded: 0 };
+    const { rows } = await expectSameAsReal('set_payment_state', early);
+    expect(rows.payments).toMatchObject([{ before: null, after: { paid: 500, user_id: null } }]);
+    await give(50, {}, { p_sources: [`payment:pi_${user}`] });
+    const refunded = { ...state, p_version: 2, p_refunded: 250, p_actor: 'admin:1', p_reason: 'x' };
+    const taken = await expectSameAsReal('set_payment_state', refunded);
+    expect(taken).toMatchObject({
+      answer: { outcome: 'applied', amount: -25, transaction_id: null },
+      rows: {
+        entries: [{ transaction_type: 'clawback', amount: -25 }],
+        audit: [{ actor: 'admin:1' }],
+      },
+    });
+    const stale = await expectSameAsReal('set_payment_state', { ...refunded, p_version: 1 });
+    expect(stale.rows.payments).toEqual([]);
+    const good = { ...state, p_version: 3, p_refunded: 0 };
+    expect((await expectSameAsReal('set_payment_state', good)).rows).toMatchObject({
+      entries: [{ transaction_type: 'clawback_reversal', amount: 25 }],
+      payments: [{ before: { refunded: 250 }, after: { refunded: 0 } }],
+    });
   });
 
   it('expire_due_credits: of several users', async () => {
