@@ -416,12 +416,12 @@ $$;
 -- ---------------------------------------------------------------------------------------------
 -- list_open_holds: a page of a user's open holds, oldest first.
 --   p_limit  1 to 100
---   p_after  number (h_<n>) of the last hold of the page before
--- Answers {outcome: found | not_found, data: [as get_hold], has_more, next_after}.
+--   p_after  h_<n> of the last hold of the page before; null begins
+-- Answers {outcome: found | not_found, data: [as get_hold], has_more, next_after (h_<n>), mirror}.
 -- Writes only when lots or holds are due. Locks: the user row, then only.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.list_open_holds(
-  p_user_id text, p_limit integer default 50, p_after bigint default null,
+  p_user_id text, p_limit integer default 50, p_after text default null,
   p_now timestamptz default null)
 returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
@@ -431,23 +431,30 @@ declare
   v_holds public.credit_holds[];
   v_last public.credit_holds;
 begin
+  if p_after !~ '^h_[1-9][0-9]{0,15}$' then
+    perform purser.raise_error(400, 'invalid_request', 'The cursor of a list of holds is the hold_id of the last one.');
+  end if;
   select * into v_user from purser.accounts a where a.id = purser.to_user_id(p_user_id);
+  if purser.next_change(v_user) <= v_now then
+    v_user := purser.lock_user(p_user_id);
+    if v_user.id is not null then
+      v_user := purser.expire_due(v_user, v_now);
+    end if;
+  end if;
   if v_user.id is null then
     return jsonb_build_object('outcome', 'not_found', 'user_id', p_user_id);
   end if;
-  if purser.next_change(v_user) <= v_now then
-    perform purser.expire_due(purser.lock_user(p_user_id), v_now);
-  end if;
   v_holds := array(
     select h from public.credit_holds h
-    where h.user_id = v_user.user_id and h.status = 'open' and h.id > coalesce(p_after, 0)
+    where h.user_id = v_user.user_id and h.status = 'open' and h.id > coalesce(substr(p_after, 3)::bigint, 0)
     order by h.id limit v_limit + 1);
   v_last := v_holds[v_limit];
   return jsonb_build_object('outcome', 'found',
     'data', coalesce((
       select jsonb_agg(purser.hold_details(h) order by h.id) from unnest(v_holds[:v_limit]) h), '[]'),
     'has_more', cardinality(v_holds) > v_limit,
-    'next_after', case when cardinality(v_holds) > v_limit then v_last.id end);
+    'next_after', case when cardinality(v_holds) > v_limit then 'h_' || v_last.id end,
+    'mirror', purser.mirror_record(v_user));
 end
 $$;
 

@@ -831,15 +831,23 @@ end
 $$;
 
 -- The next time at which what the user can spend changes by itself: a lot or an open hold ends.
+-- Where everything is held no lot ends before a hold does, also one whose time has come: without
+-- this such a copy in Redis would be a miss for as long as the hold lasts.
 create or replace function purser.next_change(p_user purser.accounts)
 returns timestamptz language plpgsql stable set search_path = '' as $$
+declare
+  v_hold_ends timestamptz;
 begin
   if p_user.credits_held = 0 then
     return purser.next_expiry(p_user.user_id);
   end if;
-  return least(purser.next_expiry(p_user.user_id), (
+  v_hold_ends := (
     select min(h.expires_at) from public.credit_holds h
-    where h.user_id = p_user.user_id and h.status = 'open'));
+    where h.user_id = p_user.user_id and h.status = 'open');
+  if p_user.credits_balance <= p_user.credits_held then
+    return v_hold_ends;
+  end if;
+  return least(purser.next_expiry(p_user.user_id), v_hold_ends);
 end
 $$;
 

@@ -228,6 +228,7 @@ $$;
 --               {"kind": "customer", customer_id, user_id}
 --               {"kind": "finding", code, subject, user_id, detail}
 --               {"kind": "audit", action, user_id, reason, after}
+--               {"kind": "stripe_changed", event_type, object_id}
 --               {"kind": "ignore", reason}
 --               {"kind": "park", waiting_for, reason}]   1 to 100, applied in this order
 -- Answers {outcome: applied | parked | ignored | stale | read_again, results: [one for each effect],
@@ -327,6 +328,8 @@ begin
         insert into public.audit_events (actor, action, user_id, reason, after)
         values (coalesce('stripe:' || p_event_id, 'purser'), v_effect ->> 'action', purser.user_key(v_effect ->> 'user_id'),
           v_effect ->> 'reason', v_effect -> 'after');
+      when 'stripe_changed' then
+        perform public.invalidate_stripe_cache_from_webhook(v_effect ->> 'event_type', v_effect ->> 'object_id');
       when 'ignore' then
         v_status := 'ignored';
         v_reason := v_effect ->> 'reason';

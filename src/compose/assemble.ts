@@ -6,9 +6,11 @@ import { createLifecycle, type Lifecycle } from '../api/lifecycle.ts';
 import type { Catalogue } from '../catalogue/catalogue.ts';
 import { createCheckout } from '../checkout/checkout.ts';
 import { createPrices, type Prices } from '../checkout/prices.ts';
+import { createStripeCache } from '../checkout/stripeCache.ts';
 import type { Settings } from '../config.ts';
 import type { Clock, Logger, RunAfterResponse } from '../core/ports.ts';
 import { createCredits } from '../credits/credits.ts';
+import { createHolds } from '../credits/holds.ts';
 import { createMirror } from '../credits/mirror.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
@@ -29,7 +31,7 @@ export interface AssembleOptions {
   /** Opened, and stopped, by the caller. */
   database: Pick<OpenedDatabase, 'db'>;
   redis: Pick<OpenedRedis, 'store' | 'guarded'>;
-  stripe: Pick<OpenedStripe, 'stripe' | 'webhookSecrets' | 'formOrigins'>;
+  stripe: Pick<OpenedStripe, 'stripe' | 'account' | 'webhookSecrets' | 'formOrigins'>;
   /** Without a slash at the end. */
   publicUrl: () => string;
   runAfterResponse: RunAfterResponse;
@@ -60,21 +62,33 @@ export interface Assembly {
 export function assemble(options: AssembleOptions): Assembly {
   const { settings, logger, clock, catalogue, publicUrl, runAfterResponse } = options;
   const { db } = options.database;
-  const { stripe, webhookSecrets, formOrigins } = options.stripe;
+  const { stripe, account, webhookSecrets, formOrigins } = options.stripe;
   const redis = options.redis.guarded;
   const nowMs = () => clock.now().getTime();
   const mirror = createMirror({ redis, logger, nowMs, runAfterResponse });
+  const buyUrl = () => `${publicUrl()}/pricing`;
   const credits = createCredits({
     db,
     mirror,
-    buyUrl: () => `${publicUrl()}/pricing`,
+    buyUrl,
     runAfterResponse,
     welcomeCredits: catalogue.freePlan.welcomeCredits,
   });
-  const prices = createPrices({ stripe, catalogue, mode: settings.mode, clock, logger });
+  const holds = createHolds({ db, mirror, buyUrl });
+  const stripeCache = createStripeCache({ db, clock, logger, runAfterResponse });
+  const prices = createPrices({
+    cache: stripeCache,
+    account,
+    stripe,
+    catalogue,
+    mode: settings.mode,
+    clock,
+    logger,
+  });
   const shared = { db, redis, mirror, stripe, catalogue, clock, logger };
   const processing: ProcessDeps = {
     ...shared,
+    stripeCache,
     livemode: settings.mode === 'live',
     random: Math.random,
   };
@@ -96,7 +110,7 @@ export function assemble(options: AssembleOptions): Assembly {
   });
   const jobs = createJobs(
     { db, clock, logger },
-    jobRegistry({ processing, db, redis: options.redis.store }),
+    jobRegistry({ processing, db, redis: options.redis.store, stripeCache }),
   );
   const lifecycle = createLifecycle();
   const health: HealthChecks = {
@@ -113,6 +127,7 @@ export function assemble(options: AssembleOptions): Assembly {
     formOrigins,
     health,
     credits,
+    holds,
     checkout,
     webhook,
     jobs,

@@ -20,6 +20,7 @@ export const AREA_FILES: readonly string[] = [
   'credit_seals_migration.sql',
   'checkout_migration.sql',
   'stripe_webhook_events_migration.sql',
+  'cache_store_migration.sql',
   'operations_migration.sql',
 ];
 

@@ -633,7 +633,13 @@ describe('expiring credits under a hold', () => {
   it('stay while the hold needs them, and go as soon as it does not', async () => {
     const hold_id = await held30();
     // 40 credits, 25 held: of the 30 that are due 15 can go.
-    expect(await balance(at(101))).toMatchObject({ balance: 25, held: 25, available: 0 });
+    expect(await balance(at(101))).toMatchObject({
+      balance: 25,
+      held: 25,
+      available: 0,
+      // Nothing changes by itself before the hold ends, so copies are good until then.
+      mirror: { valid_until: Date.parse(at(600)) },
+    });
     expect(await release(hold_id, at(102))).toMatchObject({
       outcome: 'applied',
       balance: 10,
@@ -704,7 +710,7 @@ describe('looking at holds', () => {
     const ids: string[] = [];
     for (let n = 0; n < 5; n += 1) ids.push((await hold(1, `k${n}`)).hold_id);
     await release(ids[1] ?? '');
-    const list = (limit: number, after?: number) =>
+    const list = (limit: number, after?: string) =>
       call('list_open_holds', { p_user_id: user, p_limit: limit, p_after: after, p_now: at(1) });
     const first = await list(3);
     expect(first.data.map(({ hold_id }: Answer) => hold_id)).toEqual([ids[0], ids[2], ids[3]]);
@@ -721,6 +727,7 @@ describe('looking at holds', () => {
       data: [],
       has_more: false,
       next_after: null,
+      mirror: expect.objectContaining({ held: 0 }),
     });
   });
 });

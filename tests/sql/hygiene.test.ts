@@ -19,6 +19,7 @@ const foreign = userId('stranger');
  */
 const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string }> = {
   audit_events: { reads: 'admin', service: 'select' },
+  cache_store: { reads: 'none', service: 'delete, select' },
   checkout_sessions: { reads: 'own', service: 'select' },
   closed_accounts: { reads: 'none', service: 'select' },
   credit_grants: { reads: 'own', service: 'select' },
@@ -40,11 +41,13 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string 
 const FUNCTIONS = [
   'adjust_credits',
   'apply_webhook_effects',
+  'cache_stripe_data',
   'capture_hold',
   'claim_job',
   'claim_webhook_events',
   'consume_credits',
   'consume_credits_batch',
+  'count_cache_hits',
   'dry_run',
   'ensure_user',
   'expire_due_credits',
@@ -52,6 +55,7 @@ const FUNCTIONS = [
   'fail_webhook_event',
   'find_user_by_customer',
   'finish_job',
+  'get_cached_stripe_data',
   'get_checkout_session',
   'get_credit_balance',
   'get_hold',
@@ -61,12 +65,15 @@ const FUNCTIONS = [
   'grant_credits',
   'grant_free_credits',
   'hold_credits',
+  'invalidate_stripe_cache',
+  'invalidate_stripe_cache_from_webhook',
   'link_stripe_customer',
   'list_credit_transactions',
   'list_mirror_changes',
   'list_mirror_records',
   'list_open_holds',
   'purser_schema_version',
+  'read_stripe_cache',
   'receive_webhook_event',
   'record_checkout_session',
   'refund_usage',
@@ -131,6 +138,14 @@ beforeAll(async () => {
     });
     await call('hold_credits', { p_amount: 1, p_key: '1' });
   }
+  await database.current.query(`begin; set local role purser_ledger;
+    insert into credit_holds (user_id, idempotency_key, amount, status, expires_at, created_at, updated_at)
+    select u, 'hold:1', 1, 'released', now(), now(), now() from unnest(array['${own}', '${foreign}']) u;
+    reset role; commit`);
+  await callAsService(database.current, 'cache_stripe_data', {
+    p_cache_key: 'stripe:prices',
+    p_data: {},
+  });
   await callAsService(database.current, 'ensure_user', { p_user_id: userId('leaver') });
   await database.current.query(`delete from users where id = '${userId('leaver')}'`);
   await callAsService(database.current, 'claim_job', { p_name: 'x', p_lease_seconds: 1 });

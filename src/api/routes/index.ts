@@ -3,6 +3,7 @@ import { checkoutRoutes } from './checkout.ts';
 import { consumeBatchRoutes } from './consumeBatch.ts';
 import { creditRoutes } from './credits.ts';
 import { healthRoutes } from './health.ts';
+import { holdRoutes } from './holds.ts';
 import { operationRoutes } from './operations.ts';
 import { userRoutes } from './users.ts';
 
@@ -13,6 +14,7 @@ import { userRoutes } from './users.ts';
 export const routes: readonly Route[] = [
   ...creditRoutes,
   ...consumeBatchRoutes,
+  ...holdRoutes,
   ...checkoutRoutes,
   ...userRoutes,
   ...operationRoutes,
