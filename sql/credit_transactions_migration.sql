@@ -1265,7 +1265,10 @@ begin
   if p_type not in ('purchase', 'allocation', 'bonus', 'adjustment') then
     perform purser.raise_error(400, 'invalid_request', format('%s is not a type of grant.', p_type));
   end if;
-  perform purser.check_key(p_key);
+  -- The whole key of the entry: a caller's own of up to 255 bytes, and what it is led by.
+  if p_key is null or octet_length(p_key) not between 1 and 300 then
+    perform purser.raise_error(400, 'invalid_request', 'The key of a grant must have 1 to 300 bytes.');
+  end if;
   if jsonb_typeof(p_lots) is distinct from 'array' or jsonb_array_length(p_lots) not between 1 and 100 then
     perform purser.raise_error(400, 'invalid_request', 'A grant has 1 to 100 lots.');
   end if;

@@ -39,6 +39,7 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string 
 
 /** Every function of ours in public: service_role calls it, nobody else. */
 const FUNCTIONS = [
+  'adjust_credits',
   'apply_webhook_effects',
   'cache_stripe_data',
   'capture_hold',
@@ -47,6 +48,7 @@ const FUNCTIONS = [
   'consume_credits',
   'consume_credits_batch',
   'count_cache_hits',
+  'dry_run',
   'ensure_user',
   'expire_due_credits',
   'extend_hold',
@@ -61,6 +63,7 @@ const FUNCTIONS = [
   'get_object_events',
   'get_payment_state',
   'grant_credits',
+  'grant_free_credits',
   'hold_credits',
   'invalidate_stripe_cache',
   'invalidate_stripe_cache_from_webhook',
@@ -73,6 +76,7 @@ const FUNCTIONS = [
   'read_stripe_cache',
   'receive_webhook_event',
   'record_checkout_session',
+  'refund_usage',
   'release_hold',
   'requeue_parked_events',
   'requeue_webhook_events',

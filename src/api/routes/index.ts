@@ -1,6 +1,7 @@
 import type { Route } from '../defineRoute.ts';
 import { checkoutRoutes } from './checkout.ts';
 import { consumeBatchRoutes } from './consumeBatch.ts';
+import { correctionRoutes } from './corrections.ts';
 import { creditRoutes } from './credits.ts';
 import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
@@ -15,6 +16,7 @@ import { userRoutes } from './users.ts';
 export const routes: readonly Route[] = [
   ...creditRoutes,
   ...consumeBatchRoutes,
+  ...correctionRoutes,
   ...holdRoutes,
   ...checkoutRoutes,
   ...userRoutes,
