@@ -38,16 +38,21 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string 
 /** Every function of ours in public: service_role calls it, nobody else. */
 const FUNCTIONS = [
   'apply_webhook_effects',
+  'check_all_credits',
+  'check_changed_credits',
   'claim_job',
   'claim_webhook_events',
   'consume_credits',
   'ensure_user',
   'expire_due_credits',
+  'explain_credit_balance',
   'fail_webhook_event',
   'find_user_by_customer',
   'finish_job',
   'get_checkout_session',
   'get_credit_balance',
+  'get_credit_balance_at',
+  'get_credit_statement',
   'get_mirror_records',
   'get_object_events',
   'grant_credits',
@@ -63,6 +68,8 @@ const FUNCTIONS = [
   'seal_credit_entries',
   'sync_user_credits',
   'validate_credits_consistency',
+  'validate_credits_consistency_since',
+  'validate_users',
   'verify_credit_chain',
 ];
 
