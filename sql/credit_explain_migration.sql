@@ -103,21 +103,21 @@ begin
 end
 $$;
 
--- A user's holds as of an instant: those open then, with what they still reserved. A hold that
--- expired ended at its expires_at, whenever that was written down.
+-- A user's holds as of an instant: those open then, with what they had captured by then. A hold
+-- ends at its expires_at at the latest, whenever that was written down.
 create or replace function purser.holds_at(p_user_id text, p_at timestamptz)
-returns table (hold_id bigint, amount bigint, captured bigint, expires_at timestamptz, created_at timestamptz, description text)
+returns table (hold_id text, amount bigint, captured bigint, expires_at timestamptz, created_at timestamptz, description text)
 language plpgsql stable set search_path = '' as $$
 begin
   return query
-  select h.id, h.amount, h.captured - coalesce((
-      select -sum(t.amount) from public.credit_transactions t
+  select 'h_' || h.id, h.amount, case when h.captured = 0 then 0 else h.captured - coalesce((
+      select -sum(t.amount)::bigint from public.credit_transactions t
       where t.user_id = h.user_id and t.entry_number > purser.entry_at(p_user_id, p_at)
-        and t.metadata ->> 'hold_id' = h.id::text), 0)::bigint,
+        and starts_with(t.idempotency_key, 'capture:h_' || h.id || ':')), 0) end,
     h.expires_at, h.created_at, h.description
   from public.credit_holds h
-  where h.user_id = p_user_id and h.created_at <= p_at
-    and case when h.status in ('open', 'expired') then h.expires_at > p_at else h.updated_at > p_at end
+  where h.user_id = p_user_id and h.created_at <= p_at and h.expires_at > p_at
+    and (h.status in ('open', 'expired') or h.updated_at > p_at)
   order by h.expires_at, h.id;
 end
 $$;
@@ -390,7 +390,7 @@ begin
   end if;
   v_lots := purser.explained_lots(v_user_id, v_first, v_last, (v_balance ->> 'held')::bigint, v_at);
   select coalesce(jsonb_agg(jsonb_build_object(
-      'hold_id', h.hold_id::text, 'amount', h.amount, 'captured', h.captured, 'remaining', h.amount - h.captured,
+      'hold_id', h.hold_id, 'amount', h.amount, 'captured', h.captured, 'remaining', h.amount - h.captured,
       'expires_at', purser.iso(h.expires_at), 'created_at', purser.iso(h.created_at), 'description', h.description)
       order by h.expires_at, h.hold_id), '[]')
   into v_holds from (select * from purser.holds_at(v_user_id, v_at) limit 100) h;

@@ -2,6 +2,7 @@ import type { Checkout } from '../checkout/checkout.types.ts';
 import type { Settings } from '../config.ts';
 import type { Clock, Logger } from '../core/ports.ts';
 import type { Credits } from '../credits/credits.types.ts';
+import type { Explain } from '../credits/explain.types.ts';
 import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
 import type { Webhook } from '../webhook/webhook.types.ts';
 import type { TokenVerifier } from './identity/tokens.ts';
@@ -27,6 +28,7 @@ export interface AppDeps {
   formOrigins?: readonly string[];
   health: HealthChecks;
   credits: Credits;
+  explain: Explain;
   checkout: Checkout;
   webhook: Webhook;
   jobs: Jobs & { tick(): Promise<JobRun[]> };

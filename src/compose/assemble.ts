@@ -9,6 +9,7 @@ import { createPrices, type Prices } from '../checkout/prices.ts';
 import type { Settings } from '../config.ts';
 import type { Clock, Logger, RunAfterResponse } from '../core/ports.ts';
 import { createCredits } from '../credits/credits.ts';
+import { createExplain } from '../credits/explain.ts';
 import { createMirror } from '../credits/mirror.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
@@ -109,6 +110,7 @@ export function assemble(options: AssembleOptions): Assembly {
     formOrigins,
     health,
     credits,
+    explain: createExplain({ db }),
     checkout,
     webhook,
     jobs,

@@ -1,4 +1,5 @@
 import type { Database, RedisStore } from '../core/ports.ts';
+import { checkConsistency } from '../credits/checkConsistency.ts';
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
 import type { ProcessDeps } from '../webhook/process.ts';
@@ -67,6 +68,13 @@ export function jobRegistry({ db, redis, processing }: RegistryDeps): Job[] {
         }
         return { entries };
       },
+    },
+    {
+      name: 'consistency-check',
+      everySeconds: 60,
+      leaseSeconds: 120,
+      maxRunSeconds: 30,
+      run: (shouldStop) => checkConsistency({ db, logger }, shouldStop),
     },
   ];
 }

@@ -1,6 +1,7 @@
 import type { Route } from '../defineRoute.ts';
 import { checkoutRoutes } from './checkout.ts';
 import { creditRoutes } from './credits.ts';
+import { explainRoutes } from './explain.ts';
 import { healthRoutes } from './health.ts';
 import { operationRoutes } from './operations.ts';
 import { userRoutes } from './users.ts';
@@ -12,6 +13,7 @@ import { userRoutes } from './users.ts';
 export const routes: readonly Route[] = [
   ...creditRoutes,
   ...checkoutRoutes,
+  ...explainRoutes,
   ...userRoutes,
   ...operationRoutes,
   ...healthRoutes,
