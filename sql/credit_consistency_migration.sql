@@ -168,9 +168,10 @@ begin
     jsonb_build_object('entry_number', t.entry_number, 'lots', t.lots)
   from public.credit_transactions t
   cross join lateral (
-    select coalesce(sum(l.amount), 0)::bigint as named,
+    select coalesce(sum((l.value -> 'amount')::bigint), 0)::bigint as named,
       abs(t.amount) - abs(greatest(-t.balance_after, 0) - greatest(t.amount - t.balance_after, 0)) as wanted
-    from purser.read_lots(t.lots) l) m
+    from jsonb_array_elements(case jsonb_typeof(t.lots) when 'array' then t.lots else '[]' end) l
+    where jsonb_typeof(l.value -> 'amount') = 'number') m
   where t.user_id = any (v_whole) and m.named <> m.wanted
     -- A grant names its lots in full, also where debt was repaid from them.
     and (t.amount < 0 or m.named <> t.amount);

@@ -30,17 +30,23 @@ create or replace function purser.lot_moves(
 returns table (user_id text, entry_number bigint, place bigint, grant_id bigint, effect bigint)
 language plpgsql stable set search_path = '' as $$
 begin
+  -- Most entries spend: they need no sums, and reading them in place is several times as fast.
+  return query
+  select t.user_id, t.entry_number, l.ordinality, (l.value ->> 'grant_id')::bigint, -(l.value -> 'amount')::bigint
+  from public.credit_transactions t
+  cross join lateral jsonb_array_elements(case jsonb_typeof(t.lots) when 'array' then t.lots else '[]' end) with ordinality l
+  where t.user_id = any (p_user_ids) and t.entry_number > p_after and t.entry_number <= p_until and t.amount < 0
+    and l.value ->> 'grant_id' ~ '^[0-9]{1,18}$' and jsonb_typeof(l.value -> 'amount') = 'number';
   return query
   select t.user_id, t.entry_number, m.place, m.grant_id,
-    case when t.amount < 0 then -m.amount
-         else m.amount - least(m.amount, greatest(0,
-           m.total - t.amount + greatest(t.amount - t.balance_after, 0) - greatest(-t.balance_after, 0) - m.before)) end
+    m.amount - least(m.amount, greatest(0,
+      m.total - t.amount + greatest(t.amount - t.balance_after, 0) - greatest(-t.balance_after, 0) - m.before))
   from public.credit_transactions t
   cross join lateral (
     select l.place, l.grant_id, l.amount, (sum(l.amount) over ())::bigint as total,
            (sum(l.amount) over (order by l.place) - l.amount)::bigint as before
     from purser.read_lots(t.lots) l) m
-  where t.user_id = any (p_user_ids) and t.entry_number > p_after and t.entry_number <= p_until;
+  where t.user_id = any (p_user_ids) and t.entry_number > p_after and t.entry_number <= p_until and t.amount > 0;
 end
 $$;
 
@@ -54,9 +60,9 @@ begin
     return;
   end if;
   return query
-  select l.ordinality, (l.value ->> 'grant_id')::bigint, (l.value ->> 'amount')::bigint
+  select l.ordinality, (l.value ->> 'grant_id')::bigint, (l.value -> 'amount')::bigint
   from jsonb_array_elements(p_lots) with ordinality l
-  where l.value ->> 'grant_id' ~ '^[0-9]{1,18}$' and l.value ->> 'amount' ~ '^[0-9]{1,16}$';
+  where l.value ->> 'grant_id' ~ '^[0-9]{1,18}$' and jsonb_typeof(l.value -> 'amount') = 'number';
 end
 $$;
 
