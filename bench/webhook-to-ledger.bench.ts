@@ -176,6 +176,7 @@ function createPurser(db: Database, purchase: Purchase) {
     clock: systemClock,
     logger: silent,
     livemode: false,
+    stripeCache: { forget() {} },
     random: Math.random,
     runAfterResponse: () => {},
     secrets: [SECRET],

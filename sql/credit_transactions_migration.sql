@@ -789,6 +789,24 @@ begin
 end
 $$;
 
+-- Locks a user, or what stands for him while his account is closed: the tombstone, which a row
+-- inserted again under the id must take away first. All fields null for a closed or unknown user.
+create or replace function purser.lock_account(p_user_id text)
+returns purser.accounts language plpgsql set search_path = '' as $$
+declare
+  v_user purser.accounts := purser.lock_user(p_user_id);
+begin
+  if v_user.id is null then
+    perform from public.closed_accounts c where c.user_id = purser.user_key(p_user_id) for update;
+    if not found then
+      -- He may have returned while this call waited for the tombstone.
+      v_user := purser.lock_user(p_user_id);
+    end if;
+  end if;
+  return v_user;
+end
+$$;
+
 -- What can be spent now: balance - held, while suspended less what is left of plan lots.
 create or replace function purser.available(p_user purser.accounts)
 returns bigint language plpgsql stable set search_path = '' as $$
@@ -812,15 +830,23 @@ end
 $$;
 
 -- The next time at which what the user can spend changes by itself: a lot or an open hold ends.
+-- Where everything is held no lot ends before a hold does, also one whose time has come: without
+-- this such a copy in Redis would be a miss for as long as the hold lasts.
 create or replace function purser.next_change(p_user purser.accounts)
 returns timestamptz language plpgsql stable set search_path = '' as $$
+declare
+  v_hold_ends timestamptz;
 begin
   if p_user.credits_held = 0 then
     return purser.next_expiry(p_user.user_id);
   end if;
-  return least(purser.next_expiry(p_user.user_id), (
+  v_hold_ends := (
     select min(h.expires_at) from public.credit_holds h
-    where h.user_id = p_user.user_id and h.status = 'open'));
+    where h.user_id = p_user.user_id and h.status = 'open');
+  if p_user.credits_balance <= p_user.credits_held then
+    return v_hold_ends;
+  end if;
+  return least(purser.next_expiry(p_user.user_id), v_hold_ends);
 end
 $$;
 
@@ -1076,6 +1102,36 @@ begin
 end
 $$;
 
+-- [{payment, paid, currency}] of a grant; see purser.attach_payments.
+create or replace function purser.check_payments(p_payments jsonb)
+returns void language plpgsql immutable set search_path = '' as $$
+declare
+  v_bad text;
+begin
+  if jsonb_typeof(p_payments) is distinct from 'array' or jsonb_array_length(p_payments) > 100 then
+    perform purser.raise_error(400, 'invalid_request', 'p_payments must be an array of at most 100 payments.');
+  end if;
+  if p_payments = '[]' then
+    return;
+  end if;
+  select p.value::text into v_bad from jsonb_array_elements(p_payments) p
+  where case
+    when octet_length(p.value ->> 'payment') between 3 and 250 is not true then true
+    when jsonb_typeof(p.value -> 'paid') is distinct from 'number' then true
+    else (p.value ->> 'paid')::numeric not between 0 and 9007199254740991 or (p.value ->> 'paid')::numeric % 1 <> 0 end
+  limit 1;
+  if v_bad is not null then
+    perform purser.raise_error(400, 'invalid_request',
+      format('A payment is {payment, paid, currency} with paid a whole number from 0 to 9007199254740991, not %s.', left(v_bad, 200)));
+  end if;
+  select p.value ->> 'payment' into v_bad from jsonb_array_elements(p_payments) p
+  group by 1 having count(*) > 1 limit 1;
+  if v_bad is not null then
+    perform purser.raise_error(400, 'invalid_request', format('p_payments names %s twice.', v_bad));
+  end if;
+end
+$$;
+
 create or replace function purser.check_key(p_key text)
 returns void language plpgsql immutable set search_path = '' as $$
 begin
@@ -1168,14 +1224,22 @@ $$;
 --              together, in key order. Any of them taken = replayed, and the missing ones are
 --              attached to that same entry; taken for another user, or by two different entries
 --              = conflict and a finding, and none is added.
+--   p_payments up to 100 [{payment, paid, currency}]: everything that paid for the settlement, also
+--              the customer balance it used (`balance:in_...`). Each is a source `payment:<id>`,
+--              too; what was refunded of them already is taken back at once, in an entry of its
+--              own (sql/payments_migration.sql).
 --   p_event_at when it happened (default: now)
 -- Answers {outcome: applied | replayed | conflict | not_found, ..., grants, mirror}. First write
--- wins: another amount under the same object is replayed plus a finding.
--- Locks: the user row, then the source keys in order.
+-- wins: another amount under the same object is replayed plus a finding. The balance answered is
+-- that of the grant's entry; `mirror` has the one after a claw-back.
+-- Locks: the user row (that of the closed account where there is none), the source keys in order,
+-- the payments in order.
 -- ---------------------------------------------------------------------------------------------
+drop function if exists public.grant_credits(
+  text, text, text, jsonb, jsonb, text, jsonb, text, text, text, timestamptz, timestamptz);
 create or replace function public.grant_credits(
   p_user_id text, p_type text, p_key text, p_lots jsonb,
-  p_sources jsonb default '[]',
+  p_sources jsonb default '[]', p_payments jsonb default '[]',
   p_description text default null, p_metadata jsonb default '{}',
   p_stripe_session_id text default null, p_stripe_payment_intent_id text default null,
   p_stripe_invoice_id text default null,
@@ -1187,6 +1251,7 @@ declare
   v_now timestamptz;
   v_keys text[];
   v_claimed text[] := '{}';
+  v_has_payments boolean;
   v_owner record;
   v_entry public.credit_transactions;
   v_amount bigint;
@@ -1199,7 +1264,10 @@ begin
   if p_type not in ('purchase', 'allocation', 'bonus', 'adjustment') then
     perform purser.raise_error(400, 'invalid_request', format('%s is not a type of grant.', p_type));
   end if;
-  perform purser.check_key(p_key);
+  -- The whole key of the entry: a caller's own of up to 255 bytes, and what it is led by.
+  if p_key is null or octet_length(p_key) not between 1 and 300 then
+    perform purser.raise_error(400, 'invalid_request', 'The key of a grant must have 1 to 300 bytes.');
+  end if;
   if jsonb_typeof(p_lots) is distinct from 'array' or jsonb_array_length(p_lots) not between 1 and 100 then
     perform purser.raise_error(400, 'invalid_request', 'A grant has 1 to 100 lots.');
   end if;
@@ -1207,10 +1275,15 @@ begin
   from jsonb_to_recordset(p_lots) as l(credits bigint);
   perform purser.check_amount(v_amount);
   perform purser.check_amount(v_left_to_repay);
-  select coalesce(array_agg(distinct k order by k), '{}') into v_keys
-  from jsonb_array_elements_text(p_sources) k;
+  perform purser.check_payments(p_payments);
+  select coalesce(array_agg(distinct s.k order by s.k), '{}'), coalesce(bool_or(starts_with(s.k, 'payment:')), false)
+  into v_keys, v_has_payments
+  from (
+    select jsonb_array_elements_text(p_sources) as k
+    union all
+    select 'payment:' || (p.value ->> 'payment') from jsonb_array_elements(p_payments) p) s;
 
-  v_user := purser.lock_user(p_user_id);
+  v_user := purser.lock_account(p_user_id);
   v_user_id := coalesce(v_user.user_id, purser.user_key(p_user_id));
   v_now := coalesce(p_now, clock_timestamp());
   if v_user.id is not null then
@@ -1239,9 +1312,27 @@ begin
       and (t.entry_number = v_owner.entry_number
            or (v_owner.owners = 0 and t.idempotency_key = p_key));
     if found then
-      insert into public.credit_sources (source_key, user_id, entry_number)
-      select k, v_entry.user_id, v_entry.entry_number from unnest(v_keys) k order by k
-      on conflict (source_key) do nothing;
+      with claimed as (
+        insert into public.credit_sources (source_key, user_id, entry_number)
+        select k, v_entry.user_id, v_entry.entry_number from unnest(v_keys) k order by k
+        on conflict (source_key) do nothing
+        returning source_key)
+      select coalesce(array_agg(source_key), '{}') into v_claimed from claimed;
+      if exists (
+        select from public.credit_sources s
+        where s.source_key = any (v_keys) and (s.user_id, s.entry_number) <> (v_entry.user_id, v_entry.entry_number))
+      then
+        -- Another settlement claimed one of them since the look: the next look calls it a conflict.
+        delete from public.credit_sources s where s.source_key = any (v_claimed);
+        v_claimed := '{}';
+        continue;
+      end if;
+      if v_has_payments then
+        perform purser.attach_payments(v_entry, v_keys, p_payments, v_now);
+        if v_user.id is not null then
+          v_user := purser.expire_due(purser.settle_payments(v_user, v_entry.entry_number, null, v_now), v_now);
+        end if;
+      end if;
       if v_entry.amount <> v_amount or v_entry.transaction_type <> p_type then
         if cardinality(v_keys) = 0 then
           return purser.entry_answer('conflict', v_entry);
@@ -1300,6 +1391,10 @@ begin
     v_user, p_type, v_amount, p_key, v_now, v_grants, p_description, p_metadata, p_event_at,
     p_stripe_session_id, p_stripe_payment_intent_id, p_stripe_invoice_id);
   v_user := purser.expire_due(purser.after_entry(v_user, v_entry), v_now);
+  if v_has_payments then
+    perform purser.attach_payments(v_entry, v_keys, p_payments, v_now);
+    v_user := purser.expire_due(purser.settle_payments(v_user, v_entry.entry_number, null, v_now), v_now);
+  end if;
   return purser.entry_answer('applied', v_entry)
     || jsonb_build_object('repaid_debt', v_repaid, 'mirror', purser.mirror_record(v_user));
 end
@@ -1322,7 +1417,7 @@ returns jsonb language plpgsql security definer set search_path = '' set lock_ti
 declare
   v_user purser.accounts;
   v_now timestamptz;
-  v_entry public.credit_transactions;
+  v_spent record;
 begin
   perform purser.check_amount(p_amount);
   perform purser.check_key(p_key);
@@ -1333,27 +1428,150 @@ begin
   end if;
   v_now := coalesce(p_now, clock_timestamp());
   v_user := purser.expire_due(v_user, v_now);
+  v_spent := purser.spend(v_user, p_amount, p_key, p_description, p_metadata, v_now);
+  return v_spent.o_answer || jsonb_build_object('mirror', purser.mirror_record(v_spent.o_user));
+end
+$$;
 
+-- One spend of a locked user of whom nothing is due: what consume_credits and its batch share.
+-- Gives the row after it, and the answer without the mirror record.
+create or replace function purser.spend(
+  p_user purser.accounts, p_amount bigint, p_key text, p_description text, p_metadata jsonb,
+  p_now timestamptz, out o_user purser.accounts, out o_answer jsonb)
+language plpgsql set search_path = '' as $$
+declare
+  v_entry public.credit_transactions;
+begin
+  o_user := p_user;
   select * into v_entry from public.credit_transactions t
-  where t.user_id = v_user.user_id and t.idempotency_key = 'consume:' || p_key;
+  where t.user_id = p_user.user_id and t.idempotency_key = 'consume:' || p_key;
   if found then
-    return purser.entry_answer(case when v_entry.amount = -p_amount then 'replayed' else 'conflict' end, v_entry)
-      || jsonb_build_object('mirror', purser.mirror_record(v_user));
+    o_answer := purser.entry_answer(
+      case when v_entry.amount = -p_amount then 'replayed' else 'conflict' end, v_entry);
+    return;
   end if;
 
-  if purser.available(v_user) < p_amount then
-    return purser.balance_answer(
-        case when v_user.credits_balance - v_user.credits_held >= p_amount then 'suspended' else 'insufficient_credits' end,
-        v_user)
-      || jsonb_build_object('mirror', purser.mirror_record(v_user));
+  if purser.available(p_user) < p_amount then
+    o_answer := purser.balance_answer(
+      case when p_user.credits_balance - p_user.credits_held >= p_amount then 'suspended' else 'insufficient_credits' end,
+      p_user);
+    return;
   end if;
 
   v_entry := purser.append_entry(
-    v_user, 'usage', -p_amount, 'consume:' || p_key, v_now,
-    purser.take_from_lots(v_user, p_amount, v_now), p_description, p_metadata);
-  v_user := purser.expire_due(purser.after_entry(v_user, v_entry), v_now);
-  return purser.entry_answer('applied', v_entry)
-    || jsonb_build_object('mirror', purser.mirror_record(v_user));
+    p_user, 'usage', -p_amount, 'consume:' || p_key, p_now,
+    purser.take_from_lots(p_user, p_amount, p_now), p_description, p_metadata);
+  o_user := purser.expire_due(purser.after_entry(p_user, v_entry), p_now);
+  o_answer := purser.entry_answer('applied', v_entry);
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- consume_credits_batch: many spends in one transaction, each judged by itself.
+--   p_operations  1 to 500 of {user_id, amount, idempotency_key[, description, metadata]}, of any
+--                 users; those of one user are judged in the order given, each sees the ones before
+--   p_wait        true = waits up to 5 s for users that others have locked. Ask it in a call of
+--                 their own: who else is in the call waits with them.
+-- Answers {results: [{index, idempotency_key, outcome, ...}], mirrors: [{user_id, ...mirror}]}.
+-- results are in the order of the operations, index counts from 0, and each is what
+-- consume_credits answers, without its mirror; outcome may also be `busy`: the user is locked by
+-- another transaction, nothing was written, send it again with the same key. mirrors has one
+-- record of each user that was found and locked, as it stands after all operations.
+-- An operation that is no operation breaks the whole call (PT400, naming its index).
+-- Locks: the user rows, in the order of their ids.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.consume_credits_batch(
+  p_operations jsonb, p_wait boolean default false, p_now timestamptz default null)
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
+declare
+  v_now timestamptz;
+  v_user purser.accounts;
+  v_users purser.accounts[];
+  v_operation record;
+  v_spent record;
+  v_results jsonb[];
+  v_mirrors jsonb[] := '{}';
+begin
+  perform purser.check_operations(p_operations);
+  v_results := array_fill(null::jsonb, array[jsonb_array_length(p_operations)]);
+
+  if p_wait then
+    begin
+      perform from purser.accounts a
+      where a.id in (select purser.to_user_id(o.value ->> 'user_id') from jsonb_array_elements(p_operations) o)
+      order by a.id for no key update;
+    exception
+      -- Waited long enough: who is free now is served, the others are busy.
+      when lock_not_available then null;
+    end;
+  end if;
+  v_users := array(
+    select a from purser.accounts a
+    where a.id in (select purser.to_user_id(o.value ->> 'user_id') from jsonb_array_elements(p_operations) o)
+    order by a.id for no key update skip locked);
+  v_now := coalesce(p_now, clock_timestamp());
+
+  foreach v_user in array v_users loop
+    v_user := purser.expire_due(v_user, v_now);
+    for v_operation in
+      select o.ordinality::integer as place, (o.value ->> 'amount')::numeric::bigint as amount,
+             o.value ->> 'idempotency_key' as key, o.value ->> 'description' as description,
+             nullif(o.value -> 'metadata', 'null') as metadata
+      from jsonb_array_elements(p_operations) with ordinality o
+      where purser.user_key(o.value ->> 'user_id') = v_user.user_id
+      order by o.ordinality
+    loop
+      v_spent := purser.spend(v_user, v_operation.amount, v_operation.key, v_operation.description,
+        v_operation.metadata, v_now);
+      v_user := v_spent.o_user;
+      v_results[v_operation.place] := v_spent.o_answer || jsonb_build_object(
+        'index', v_operation.place - 1, 'idempotency_key', v_operation.key);
+    end loop;
+    v_mirrors := v_mirrors || (purser.mirror_record(v_user) || jsonb_build_object('user_id', v_user.user_id));
+  end loop;
+
+  for v_operation in
+    select o.ordinality::integer as place, o.value ->> 'user_id' as user_id,
+           o.value ->> 'idempotency_key' as key, a.user_id is not null as busy
+    from jsonb_array_elements(p_operations) with ordinality o
+    left join purser.accounts a on a.id = purser.to_user_id(o.value ->> 'user_id')
+    where v_results[o.ordinality::integer] is null
+  loop
+    v_results[v_operation.place] := jsonb_build_object(
+      'outcome', case when v_operation.busy then 'busy' else 'not_found' end, 'user_id', v_operation.user_id,
+      'index', v_operation.place - 1, 'idempotency_key', v_operation.key);
+  end loop;
+  return jsonb_build_object('results', to_jsonb(v_results), 'mirrors', to_jsonb(v_mirrors));
+end
+$$;
+
+-- Raises invalid_request unless these are operations of consume_credits_batch.
+create or replace function purser.check_operations(p_operations jsonb)
+returns void language plpgsql immutable set search_path = '' as $$
+declare
+  v_index bigint;
+begin
+  if jsonb_typeof(p_operations) is distinct from 'array' or jsonb_array_length(p_operations) not between 1 and 500 then
+    perform purser.raise_error(400, 'invalid_request', 'operations must be an array of 1 to 500 operations.');
+  end if;
+  -- `case` so that an amount is read as a number only where it is one.
+  select min(o.ordinality) - 1 into v_index
+  from jsonb_array_elements(p_operations) with ordinality o
+  where case when jsonb_typeof(o.value) = 'object'
+               and jsonb_typeof(o.value -> 'user_id') = 'string'
+               and jsonb_typeof(o.value -> 'amount') = 'number'
+               and jsonb_typeof(o.value -> 'idempotency_key') = 'string'
+               and coalesce(jsonb_typeof(o.value -> 'description'), 'null') in ('string', 'null')
+               and coalesce(jsonb_typeof(o.value -> 'metadata'), 'null') in ('object', 'null')
+    then octet_length(o.value ->> 'idempotency_key') not between 1 and 255
+      or (o.value ->> 'amount')::numeric not between 1 and 9007199254740991
+      or (o.value ->> 'amount')::numeric % 1 <> 0
+    else true end;
+  if v_index is not null then
+    perform purser.raise_error(400, 'invalid_request', format(
+      'operations[%s] must be {user_id, amount, idempotency_key[, description, metadata]}: ids and keys are strings, the key of 1 to 255 bytes, amount is a whole number of credits from 1 to 9007199254740991.',
+      v_index));
+  end if;
 end
 $$;
 

@@ -220,20 +220,24 @@ $$;
 -- apply_webhook_effects: everything an event leads to and "processed", in ONE transaction.
 --   p_event_id, p_fence  the lease under which the work was done; both null for work without an
 --              event (the success page settles its session itself)
---   p_effects  [{"kind": "grant", user_id, type, key, lots, sources, description, metadata,
+--   p_effects  [{"kind": "payment_state", payment, version, paid, refunded, disputed, currency,
+--                 status, detail}: as set_payment_state takes it; one at most, and the first
+--               {"kind": "grant", user_id, type, key, lots, sources, payments, description, metadata,
 --                 session_id, payment_intent_id, invoice_id, event_at}
 --               {"kind": "checkout_state", session_id, state}
 --               {"kind": "customer", customer_id, user_id}
 --               {"kind": "finding", code, subject, user_id, detail}
 --               {"kind": "audit", action, user_id, reason, after}
+--               {"kind": "stripe_changed", event_type, object_id}
 --               {"kind": "ignore", reason}
 --               {"kind": "park", waiting_for, reason}]   1 to 100, applied in this order
--- Answers {outcome: applied | parked | ignored | stale, results: [one for each effect], waiting}.
--- stale: the lease was lost, nothing was written. parked: a grant's user does not exist, or the
+-- Answers {outcome: applied | parked | ignored | stale | read_again, results: [one for each effect],
+-- waiting}. stale: the lease was lost, nothing was written. read_again: the payment has moved since
+-- its version was read; nothing was written and the lease stands: read it again, and Stripe. parked: a grant's user does not exist, or the
 -- event said so. `waiting`: other events of the same object are due. A repeat under the
 -- lease that ended the event as processed or ignored (its first answer was lost) is answered like
 -- it, with its grants as replayed.
--- Locks: the event row, then users in id order.
+-- Locks: the event row, then users in id order, then payments.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.apply_webhook_effects(p_event_id text, p_fence bigint, p_effects jsonb)
 returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
@@ -261,9 +265,21 @@ begin
     end if;
   end if;
 
+  -- A payment that moved must find nothing written yet.
+  if exists (
+    select from jsonb_array_elements(p_effects) with ordinality e
+    where e.value ->> 'kind' = 'payment_state' and e.ordinality > 1)
+  then
+    perform purser.raise_error(400, 'invalid_request', 'An effect of kind payment_state stands first, and there is one at most.');
+  end if;
   for v_user_id in
-    select e ->> 'user_id' from jsonb_array_elements(p_effects) e
-    where e ->> 'kind' = 'grant' order by purser.to_user_id(e ->> 'user_id')
+    select u.user_id from (
+      select e ->> 'user_id' as user_id from jsonb_array_elements(p_effects) e where e ->> 'kind' = 'grant'
+      union all
+      select s.user_id from jsonb_array_elements(p_effects) e
+      join public.credit_sources s on s.source_key = 'payment:' || (e ->> 'payment')
+      where e ->> 'kind' = 'payment_state') u
+    order by purser.to_user_id(u.user_id)
   loop
     perform purser.lock_user(v_user_id);
   end loop;
@@ -275,10 +291,20 @@ begin
     end if;
     v_result := jsonb_build_object('outcome', 'applied');
     case v_effect ->> 'kind'
+      when 'payment_state' then
+        v_result := public.set_payment_state(
+          p_payment => v_effect ->> 'payment', p_version => (v_effect ->> 'version')::bigint,
+          p_paid => (v_effect ->> 'paid')::bigint, p_refunded => (v_effect ->> 'refunded')::bigint,
+          p_disputed => (v_effect ->> 'disputed')::bigint, p_currency => v_effect ->> 'currency',
+          p_status => v_effect ->> 'status', p_detail => coalesce(v_effect -> 'detail', '{}'));
+        if v_result ->> 'outcome' = 'stale' then
+          return jsonb_build_object('outcome', 'read_again', 'results', '[]'::jsonb, 'waiting', false);
+        end if;
       when 'grant' then
         v_result := public.grant_credits(
           p_user_id => v_effect ->> 'user_id', p_type => v_effect ->> 'type', p_key => v_effect ->> 'key',
           p_lots => v_effect -> 'lots', p_sources => coalesce(v_effect -> 'sources', '[]'),
+          p_payments => coalesce(v_effect -> 'payments', '[]'),
           p_description => v_effect ->> 'description', p_metadata => coalesce(v_effect -> 'metadata', '{}'),
           p_stripe_session_id => v_effect ->> 'session_id',
           p_stripe_payment_intent_id => v_effect ->> 'payment_intent_id',
@@ -302,6 +328,8 @@ begin
         insert into public.audit_events (actor, action, user_id, reason, after)
         values (coalesce('stripe:' || p_event_id, 'purser'), v_effect ->> 'action', purser.user_key(v_effect ->> 'user_id'),
           v_effect ->> 'reason', v_effect -> 'after');
+      when 'stripe_changed' then
+        perform public.invalidate_stripe_cache_from_webhook(v_effect ->> 'event_type', v_effect ->> 'object_id');
       when 'ignore' then
         v_status := 'ignored';
         v_reason := v_effect ->> 'reason';

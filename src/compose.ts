@@ -29,7 +29,7 @@ export interface Purser {
   parts: [part: string, chosen: string][];
   /** Begins the work of a server that listens at that origin. */
   start(listeningAt: string): Promise<void>;
-  /** Ends all work in order: jobs, events under way, mirror, database, sandbox. */
+  /** Ends all work in order: jobs, spends, events under way, mirror, database, sandbox. */
   stop(): Promise<void>;
 }
 
@@ -45,7 +45,7 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
   ]);
 
   let origin = settings.http.publicUrl ?? `http://${settings.http.host}:${settings.http.port}`;
-  const { app, lifecycle, jobs, health, prices, idle } = assemble({
+  const { app, lifecycle, jobs, health, prices, drain } = assemble({
     settings,
     logger,
     clock,
@@ -80,7 +80,7 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
     async stop() {
       waiting?.stop();
       await jobs.stop();
-      await idle();
+      await drain();
       for (const part of [redis, stripe, database]) await part.stop();
     },
   };

@@ -3,6 +3,7 @@ import type { Settings } from '../config.ts';
 import type { Clock, Logger } from '../core/ports.ts';
 import type { Credits } from '../credits/credits.types.ts';
 import type { Explain } from '../credits/explain.types.ts';
+import type { Holds } from '../credits/holds.types.ts';
 import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
 import type { Webhook } from '../webhook/webhook.types.ts';
 import type { TokenVerifier } from './identity/tokens.ts';
@@ -29,6 +30,7 @@ export interface AppDeps {
   health: HealthChecks;
   credits: Credits;
   explain: Explain;
+  holds: Holds;
   checkout: Checkout;
   webhook: Webhook;
   jobs: Jobs & { tick(): Promise<JobRun[]> };

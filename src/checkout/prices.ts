@@ -2,15 +2,19 @@ import type Stripe from 'stripe';
 import type { Catalogue, CatalogueEntry } from '../catalogue/catalogue.ts';
 import type { Clock, Logger } from '../core/ports.ts';
 import type { PricedPack, PricedPlan, PricingAnswer, StripeMode } from './checkout.types.ts';
+import { digest } from './digest.ts';
+import type { StripeCache } from './stripeCache.ts';
 import { callStripe, isMissingAtStripe } from './stripeErrors.ts';
 
-const FRESH_MS = 60_000;
-/** While Stripe is down, prices this old are still shown rather than an empty page. */
-const STALE_MAX_MS = 3_600_000;
+/** Where the prices of the catalogue are kept; see sql/cache_store_migration.sql. */
+const PRICES_KEY = 'stripe:prices';
 /** Stripe takes at most ten look-up keys in one list call. */
 const LOOKUP_KEYS_MAX = 10;
 
 export interface PricesDeps {
+  cache: StripeCache;
+  /** Fingerprint of the Stripe account whose prices these are. */
+  account: string;
   stripe: Stripe;
   catalogue: Catalogue;
   mode: StripeMode;
@@ -18,7 +22,7 @@ export interface PricesDeps {
   logger: Logger;
 }
 
-/** Stripe's current prices of the catalogue's entries, kept in the process for 60 s. */
+/** Stripe's current prices of the catalogue's entries, from the cache of its answers. */
 export interface Prices {
   pricing(): Promise<PricingAnswer>;
   /** The Stripe price an entry is sold at, or null when Stripe has none. */
@@ -27,54 +31,67 @@ export interface Prices {
   entryOfPrice(priceId: string): Promise<CatalogueEntry | null>;
 }
 
-interface Snapshot {
-  at: number;
-  answer: PricingAnswer;
-}
+/** What of a Stripe price is shown. */
+type KeptPrice = Pick<Stripe.Price, 'id' | 'currency' | 'unit_amount' | 'lookup_key'> & {
+  object: 'price';
+  product: string;
+  /** The catalogue's entry that is sold at it. */
+  entry: string;
+};
+
+type KeptPrices = {
+  object: 'list';
+  data: KeptPrice[];
+  /** Of the account and of what was asked for: another catalogue asks again. */
+  catalogue: string;
+  as_of: string;
+};
 
 export function createPrices(deps: PricesDeps): Prices {
-  const { clock, logger } = deps;
-  let kept: Snapshot | null = null;
-  let loading: Promise<Snapshot> | null = null;
+  const { cache, catalogue } = deps;
+  const entries = [...catalogue.packs, ...catalogue.plans];
+  const asked = digest(
+    deps.account,
+    ...entries.map(({ id, lookupKey, priceId }) => JSON.stringify([id, lookupKey, priceId])),
+  );
 
-  async function load(): Promise<Snapshot> {
-    const prices = await fetchPrices(deps);
-    kept = { at: clock.now().getTime(), answer: toAnswer(deps, prices) };
-    return kept;
-  }
-
-  async function snapshot(): Promise<Snapshot> {
-    const age = kept === null ? Number.POSITIVE_INFINITY : clock.now().getTime() - kept.at;
-    if (kept !== null && age < FRESH_MS) return kept;
-    // One load at a time: a crowd at the door of a cold cache makes one call.
-    loading ??= load().finally(() => {
-      loading = null;
-    });
-    try {
-      return await loading;
-    } catch (error) {
-      if (kept === null || age > STALE_MAX_MS) throw error;
-      logger.warn('Prices could not be refreshed, showing the last ones', { error });
-      return kept;
-    }
+  function read(): Promise<KeptPrices> {
+    return cache.read(
+      PRICES_KEY,
+      async (): Promise<KeptPrices> => ({
+        object: 'list',
+        data: [...(await fetchPrices(deps))].map(([entry, price]) => toKept(entry, price)),
+        catalogue: asked,
+        as_of: deps.clock.now().toISOString(),
+      }),
+      (kept) => kept.catalogue === asked,
+    );
   }
 
   return {
-    async pricing() {
-      return (await snapshot()).answer;
-    },
+    pricing: async () => toAnswer(deps, await read()),
     async priceId(entry) {
-      const { packs, plans } = (await snapshot()).answer;
-      const priced = [...packs, ...plans].find((candidate) => candidate.id === entry.id);
-      return priced?.price_id ?? null;
+      return (await read()).data.find((price) => price.entry === entry.id)?.id ?? null;
     },
     async entryOfPrice(priceId) {
-      const { packs, plans } = (await snapshot()).answer;
-      const priced = [...packs, ...plans].find((candidate) => candidate.price_id === priceId);
-      return priced === undefined
-        ? deps.catalogue.entryOfPrice({ id: priceId })
-        : deps.catalogue.entry(priced.id);
+      const kept = (await read()).data.find(({ id }) => id === priceId);
+      return kept === undefined
+        ? catalogue.entryOfPrice({ id: priceId })
+        : catalogue.entry(kept.entry);
     },
+  };
+}
+
+function toKept(entry: string, price: Stripe.Price): KeptPrice {
+  const { id, currency, unit_amount, lookup_key, product } = price;
+  return {
+    object: 'price',
+    id,
+    currency,
+    unit_amount,
+    lookup_key,
+    product: typeof product === 'string' ? product : product.id,
+    entry,
   };
 }
 
@@ -115,10 +132,8 @@ async function fetchPrices({
   return found;
 }
 
-function toAnswer(
-  { catalogue, mode, clock }: PricesDeps,
-  prices: Map<string, Stripe.Price>,
-): PricingAnswer {
+function toAnswer({ catalogue, mode }: PricesDeps, kept: KeptPrices): PricingAnswer {
+  const prices = new Map(kept.data.map((price) => [price.entry, price]));
   function priced(entry: CatalogueEntry): PricedPack | null {
     const price = prices.get(entry.id);
     if (price === undefined || price.unit_amount === null) return null;
@@ -130,7 +145,7 @@ function toAnswer(
       unit_amount: price.unit_amount,
       currency: price.currency,
       price_id: price.id,
-      product_id: typeof price.product === 'string' ? price.product : price.product.id,
+      product_id: price.product,
     };
   }
   return {
@@ -143,6 +158,6 @@ function toAnswer(
       const { description: _, ...fields } = answer;
       return [{ ...fields, interval: plan.interval }];
     }),
-    as_of: clock.now().toISOString(),
+    as_of: kept.as_of,
   };
 }

@@ -6,10 +6,12 @@ import { createLifecycle, type Lifecycle } from '../api/lifecycle.ts';
 import type { Catalogue } from '../catalogue/catalogue.ts';
 import { createCheckout } from '../checkout/checkout.ts';
 import { createPrices, type Prices } from '../checkout/prices.ts';
+import { createStripeCache } from '../checkout/stripeCache.ts';
 import type { Settings } from '../config.ts';
 import type { Clock, Logger, RunAfterResponse } from '../core/ports.ts';
 import { createCredits } from '../credits/credits.ts';
 import { createExplain } from '../credits/explain.ts';
+import { createHolds } from '../credits/holds.ts';
 import { createMirror } from '../credits/mirror.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
@@ -30,7 +32,7 @@ export interface AssembleOptions {
   /** Opened, and stopped, by the caller. */
   database: Pick<OpenedDatabase, 'db'>;
   redis: Pick<OpenedRedis, 'store' | 'guarded'>;
-  stripe: Pick<OpenedStripe, 'stripe' | 'webhookSecrets' | 'formOrigins'>;
+  stripe: Pick<OpenedStripe, 'stripe' | 'account' | 'webhookSecrets' | 'formOrigins'>;
   /** Without a slash at the end. */
   publicUrl: () => string;
   runAfterResponse: RunAfterResponse;
@@ -47,8 +49,11 @@ export interface Assembly {
   health: HealthChecks;
   jobs: JobRegistry;
   prices: Prices;
-  /** Resolves when what requests have begun has ended: events under way, copies to Redis. */
-  idle(): Promise<void>;
+  /**
+   * Takes no more spends, and resolves when what requests have begun has ended: spends, events
+   * under way, copies to Redis.
+   */
+  drain(): Promise<void>;
 }
 
 /**
@@ -58,20 +63,33 @@ export interface Assembly {
 export function assemble(options: AssembleOptions): Assembly {
   const { settings, logger, clock, catalogue, publicUrl, runAfterResponse } = options;
   const { db } = options.database;
-  const { stripe, webhookSecrets, formOrigins } = options.stripe;
+  const { stripe, account, webhookSecrets, formOrigins } = options.stripe;
   const redis = options.redis.guarded;
   const nowMs = () => clock.now().getTime();
   const mirror = createMirror({ redis, logger, nowMs, runAfterResponse });
+  const buyUrl = () => `${publicUrl()}/pricing`;
   const credits = createCredits({
     db,
     mirror,
-    buyUrl: () => `${publicUrl()}/pricing`,
+    buyUrl,
+    runAfterResponse,
     welcomeCredits: catalogue.freePlan.welcomeCredits,
   });
-  const prices = createPrices({ stripe, catalogue, mode: settings.mode, clock, logger });
+  const holds = createHolds({ db, mirror, buyUrl });
+  const stripeCache = createStripeCache({ db, clock, logger, runAfterResponse });
+  const prices = createPrices({
+    cache: stripeCache,
+    account,
+    stripe,
+    catalogue,
+    mode: settings.mode,
+    clock,
+    logger,
+  });
   const shared = { db, redis, mirror, stripe, catalogue, clock, logger };
   const processing: ProcessDeps = {
     ...shared,
+    stripeCache,
     livemode: settings.mode === 'live',
     random: Math.random,
   };
@@ -93,7 +111,7 @@ export function assemble(options: AssembleOptions): Assembly {
   });
   const jobs = createJobs(
     { db, clock, logger },
-    jobRegistry({ processing, db, redis: options.redis.store }),
+    jobRegistry({ processing, db, redis: options.redis.store, stripeCache }),
   );
   const lifecycle = createLifecycle();
   const health: HealthChecks = {
@@ -111,6 +129,7 @@ export function assemble(options: AssembleOptions): Assembly {
     health,
     credits,
     explain: createExplain({ db }),
+    holds,
     checkout,
     webhook,
     jobs,
@@ -125,7 +144,8 @@ export function assemble(options: AssembleOptions): Assembly {
     health,
     jobs,
     prices,
-    async idle() {
+    async drain() {
+      await credits.drain();
       await webhook.idle();
       await mirror.idle();
     },

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type Stripe from 'stripe';
 import type { Catalogue } from '../catalogue/catalogue.ts';
+import { digest } from '../checkout/digest.ts';
 import type { Settings } from '../config.ts';
 import type { Logger } from '../core/ports.ts';
 import { createStripeClient } from '../stripe/stripeClient.ts';
@@ -10,6 +11,8 @@ import { sandboxCatalogue } from './sandboxCatalogue.ts';
 
 export interface OpenedStripe {
   stripe: Stripe;
+  /** A fingerprint: answers of one account say nothing about another's. */
+  account: string;
   webhookSecrets: string[];
   /** One line for the start-up report. */
   description: string;
@@ -47,6 +50,7 @@ async function openSandbox(
   let endpoint: { stop(): void } | null = null;
   return {
     stripe,
+    account: digest(sandbox.secretKey),
     webhookSecrets: [sandbox.webhookSecret],
     description: `sandbox at ${sandbox.origin}${sandbox.joined ? ', joined' : ''}`,
     formOrigins: [sandbox.origin],

@@ -1,3 +1,4 @@
+import { digest } from '../checkout/digest.ts';
 import type { Settings } from '../config.ts';
 import { createStripeClient } from '../stripe/stripeClient.ts';
 import type { OpenedStripe } from './openStripe.ts';
@@ -8,6 +9,7 @@ export function openStripeAccount(settings: Settings): OpenedStripe {
   if (secretKey === null) throw new TypeError('There is no STRIPE_SECRET_KEY');
   return {
     stripe: createStripeClient({ secretKey, apiBase: apiBase ?? undefined }),
+    account: digest(secretKey, apiBase ?? ''),
     webhookSecrets: [...webhookSecrets],
     description: `Stripe, ${settings.mode} mode${apiBase === null ? '' : ` at ${apiBase}`}`,
     formOrigins: [],

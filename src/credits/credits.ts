@@ -1,27 +1,17 @@
-import { PurserError } from '../core/errors.ts';
-import type { Database, MirrorRecord } from '../core/ports.ts';
-import { storableJson, storableText } from '../core/storableJson.ts';
+import type { MirrorRecord } from '../core/ports.ts';
 import type { CheckAnswer, Credits } from './credits.types.ts';
-import {
-  consumeCredits,
-  ensureUser,
-  getCreditBalance,
-  listCreditTransactions,
-  userNotFound,
-} from './ledger.ts';
-import type { Mirror } from './mirror.ts';
+import { ensureUser, getCreditBalance, listCreditTransactions } from './ledger.ts';
+import { createSpending, type SpendingDeps } from './spending.ts';
 import { cursorOfEntry, entryOfCursor } from './transactionCursor.ts';
 
-export interface CreditsDeps {
-  db: Database;
-  mirror: Mirror;
-  /** Where a user buys credits; shown in refusals. */
-  buyUrl: () => string;
+export interface CreditsDeps extends SpendingDeps {
   /** Granted once to each user whose row is made here; 0 = none. */
   welcomeCredits: number;
 }
 
-export function createCredits({ db, mirror, buyUrl, welcomeCredits }: CreditsDeps): Credits {
+export function createCredits(deps: CreditsDeps): Credits {
+  const { db, mirror, buyUrl, welcomeCredits } = deps;
+
   async function balanceFromLedger(userId: string) {
     const balance = await getCreditBalance(db, userId);
     mirror.update(balance.user_id, balance.mirror);
@@ -81,51 +71,7 @@ export function createCredits({ db, mirror, buyUrl, welcomeCredits }: CreditsDep
       return checkAnswer(balance.user_id, amount, 'ledger', balance.mirror);
     },
 
-    async consume({ userId, amount, idempotencyKey, description, metadata }) {
-      const outcome = await consumeCredits(db, {
-        userId,
-        amount,
-        key: idempotencyKey,
-        ...(description === undefined ? {} : { description: storableText(description) }),
-        ...(metadata === undefined ? {} : { metadata: storableJson(metadata) }),
-      });
-      switch (outcome.outcome) {
-        case 'applied':
-        case 'replayed': {
-          const { mirror: record, outcome: word, ...answer } = outcome;
-          mirror.update(answer.user_id, record);
-          return { answer: { outcome: 'applied', ...answer }, replayed: word === 'replayed' };
-        }
-        case 'conflict':
-          throw new PurserError('idempotency_key_reused', {
-            detail: `The key "${idempotencyKey}" was used by this user for another amount. Use a new key for a new spend.`,
-          });
-        case 'suspended':
-        case 'insufficient_credits': {
-          const { balance, available, mirror: record, user_id } = outcome;
-          mirror.update(user_id, record);
-          throw new PurserError(outcome.outcome, {
-            detail:
-              outcome.outcome === 'suspended'
-                ? `The account is suspended, so its plan credits cannot be spent: ${available} of ${balance} credits are available and ${amount} are needed.`
-                : `${amount} credits are needed and ${available} are available.`,
-            extensions: {
-              balance,
-              available,
-              needed: amount,
-              shortfall: amount - available,
-              buy_url: buyUrl(),
-            },
-          });
-        }
-        case 'not_found':
-          throw userNotFound(userId);
-        default:
-          throw new Error(
-            `Unknown outcome of consume_credits: ${JSON.stringify(outcome satisfies never)}`,
-          );
-      }
-    },
+    ...createSpending(deps),
 
     async transactions({ userId, limit, cursor, type, from, to }) {
       const page = await listCreditTransactions(db, {

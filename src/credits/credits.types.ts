@@ -104,6 +104,7 @@ export interface ConsumeAnswer {
   created_at: string;
 }
 
+/** One spend. */
 export interface ConsumeRequest {
   userId: string;
   /** Whole credits, 1 to 2^53 - 1. */
@@ -112,6 +113,27 @@ export interface ConsumeRequest {
   idempotencyKey: string;
   description?: string | undefined;
   metadata?: Record<string, unknown> | undefined;
+}
+
+/** What became of one spend of a batch. */
+export interface BatchedSpend {
+  /** Its place in the request, from 0. */
+  index: number;
+  idempotency_key: string;
+  /** `busy`: the user was locked by other work, nothing was spent; send it again. */
+  outcome:
+    | 'applied'
+    | 'replayed'
+    | 'insufficient_credits'
+    | 'suspended'
+    | 'conflict'
+    | 'not_found'
+    | 'busy';
+  /** Null unless applied or replayed. */
+  transaction_id: string | null;
+  /** After the spend; of a refusal as it stands. Null where neither is known. */
+  balance: number | null;
+  available: number | null;
 }
 
 export interface UserAnswer {
@@ -129,10 +151,19 @@ export interface Credits {
   check(request: { userId: string; amount: number }): Promise<CheckAnswer>;
   /**
    * Spends from the ledger, durably, once per key. `replayed` tells that the answer is the first
-   * one's. Errors: `insufficient_credits`, `suspended`, `idempotency_key_reused`,
-   * `user_not_found`, `dependency_down`.
+   * one's. Those that come together share a call of the database (src/credits/coalescer.ts).
+   * Errors: `insufficient_credits`, `suspended`, `idempotency_key_reused`, `user_not_found`,
+   * `overloaded`, `dependency_down`.
    */
   consume(request: ConsumeRequest): Promise<{ answer: ConsumeAnswer; replayed: boolean }>;
+  /**
+   * At most 500 spends in one call of the database, each judged by itself; answers in the order
+   * of the request. Errors: `overloaded`, `dependency_down`, with which none was spent or, where
+   * the answer was lost, all are found again by their keys.
+   */
+  consumeBatch(requests: ConsumeRequest[]): Promise<BatchedSpend[]>;
+  /** Takes no more spends by `consume`; resolves when all that were taken have been answered. */
+  drain(): Promise<void>;
   /** Newest first. Errors: `invalid_request` (cursor), `user_not_found`. */
   transactions(filter: TransactionFilter): Promise<TransactionPage>;
   /**

@@ -42,6 +42,8 @@ export type Effect =
       user_id: string | null;
       detail: Record<string, unknown>;
     }
+  /** Cached answers of Stripe about the object are old. */
+  | { kind: 'stripe_changed'; event_type: string; object_id: string }
   | { kind: 'ignore'; reason: string }
   | { kind: 'park'; waiting_for: string | null; reason: string };
 

@@ -20,14 +20,30 @@ interface Refusal {
   held: number;
   available: number;
   version: number;
-  mirror: MirrorRecord;
 }
 
+/** What a spend comes to. */
 export type ConsumeOutcome =
-  | (Omit<ConsumeAnswer, 'outcome'> & { outcome: 'applied' | 'replayed'; mirror: MirrorRecord })
+  | (Omit<ConsumeAnswer, 'outcome'> & { outcome: 'applied' | 'replayed' })
   | { outcome: 'conflict' }
   | (Refusal & { outcome: 'insufficient_credits' | 'suspended' })
   | { outcome: 'not_found' };
+
+/** `busy`: the user is locked by another transaction; nothing was written. */
+export type BatchedOutcome = ConsumeOutcome | { outcome: 'busy' };
+
+/** One spend, as consume_credits_batch takes it. */
+export interface SpendOperation {
+  user_id: string;
+  /** Whole credits, 1 to 2^53 - 1. */
+  amount: number;
+  /** Permanent and unique per user; 1 to 255 bytes. */
+  idempotency_key: string;
+  description?: string;
+  metadata?: Json;
+}
+
+export const BATCH_OPERATIONS_MAX = 500;
 
 export async function getCreditBalance(db: Database, userId: string): Promise<LedgerBalance> {
   const answer = await db.rpc<(LedgerBalance & { outcome: 'found' }) | { outcome: 'not_found' }>(
@@ -38,16 +54,44 @@ export async function getCreditBalance(db: Database, userId: string): Promise<Le
   return answer;
 }
 
-export function consumeCredits(
+/** Waits for the lock of the user. The record is null where there is no user. */
+export async function consumeCredits(
   db: Database,
-  request: { userId: string; amount: number; key: string; description?: string; metadata?: Json },
-): Promise<ConsumeOutcome> {
-  return db.rpc('consume_credits', {
-    p_user_id: request.userId,
-    p_amount: request.amount,
-    p_key: request.key,
-    p_description: request.description,
-    p_metadata: request.metadata,
+  operation: SpendOperation,
+): Promise<{ outcome: ConsumeOutcome; mirror: UserMirrorRecord | null }> {
+  const { mirror, ...outcome } = await db.rpc<ConsumeOutcome & { mirror?: MirrorRecord }>(
+    'consume_credits',
+    {
+      p_user_id: operation.user_id,
+      p_amount: operation.amount,
+      p_key: operation.idempotency_key,
+      p_description: operation.description,
+      p_metadata: operation.metadata,
+    },
+  );
+  const { user_id } = outcome as { user_id?: string };
+  return {
+    outcome: outcome as ConsumeOutcome,
+    mirror: mirror === undefined ? null : { ...mirror, user_id: user_id ?? operation.user_id },
+  };
+}
+
+/**
+ * At most BATCH_OPERATIONS_MAX spends in one transaction, each with its own outcome, in any order
+ * and named by its `index`; one record of each user that was locked. `wait`: for locked users
+ * instead of answering `busy`, up to the lock timeout.
+ */
+export function consumeCreditsBatch(
+  db: Database,
+  operations: SpendOperation[],
+  wait: boolean,
+): Promise<{
+  results: (BatchedOutcome & { index: number; idempotency_key: string })[];
+  mirrors: UserMirrorRecord[];
+}> {
+  return db.rpc('consume_credits_batch', {
+    p_operations: operations as unknown as Json,
+    p_wait: wait,
   });
 }
 

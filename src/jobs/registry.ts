@@ -1,3 +1,4 @@
+import type { StripeCache } from '../checkout/stripeCache.ts';
 import type { Database, RedisStore } from '../core/ports.ts';
 import { checkConsistency } from '../credits/checkConsistency.ts';
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
@@ -11,13 +12,14 @@ export interface RegistryDeps {
   /** The store itself: jobs work in batches, which take longer than a request may wait. */
   redis: RedisStore;
   processing: ProcessDeps;
+  stripeCache: StripeCache;
 }
 
 const EXPIRY_PAGE = 200;
 const SEAL_PAGE = 500;
 
 /** Every job there is, with its pace. */
-export function jobRegistry({ db, redis, processing }: RegistryDeps): Job[] {
+export function jobRegistry({ db, redis, processing, stripeCache }: RegistryDeps): Job[] {
   const { logger, clock } = processing;
   const nowMs = () => clock.now().getTime();
   const mirrorRepair = createMirrorRepair({ db, redis, logger, nowMs });
@@ -75,6 +77,15 @@ export function jobRegistry({ db, redis, processing }: RegistryDeps): Job[] {
       leaseSeconds: 120,
       maxRunSeconds: 30,
       run: (shouldStop) => checkConsistency({ db, logger }, shouldStop),
+    },
+    {
+      // Each process renews what its own readers use; the table is shared.
+      name: 'cache-warm',
+      everySeconds: 60,
+      leaseSeconds: 60,
+      maxRunSeconds: 30,
+      perProcess: true,
+      run: () => stripeCache.warm(),
     },
   ];
 }

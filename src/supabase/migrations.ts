@@ -14,11 +14,15 @@ export const STUBS_FILE = 'supabase_stubs.sql';
 export const AREA_FILES: readonly string[] = [
   STUBS_FILE,
   'credit_transactions_migration.sql',
+  'credit_holds_migration.sql',
+  'payments_migration.sql',
+  'credit_corrections_migration.sql',
   'credit_explain_migration.sql',
   'credit_consistency_migration.sql',
   'credit_seals_migration.sql',
   'checkout_migration.sql',
   'stripe_webhook_events_migration.sql',
+  'cache_store_migration.sql',
   'operations_migration.sql',
 ];
 

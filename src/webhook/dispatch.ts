@@ -1,4 +1,5 @@
 import type { Effect } from '../credits/effects.ts';
+import { catalogueChanged } from './handlers/catalogue.ts';
 import { sessionExpired, sessionPaid, sessionPaymentFailed } from './handlers/checkoutSession.ts';
 import type { Handler, HandlerDeps } from './handlers/handler.ts';
 import { invoicePaid } from './handlers/invoice.ts';
@@ -12,6 +13,12 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   'checkout.session.expired': sessionExpired,
   'invoice.paid': invoicePaid,
   'invoice.payment_succeeded': invoicePaid,
+  'product.created': catalogueChanged,
+  'product.updated': catalogueChanged,
+  'product.deleted': catalogueChanged,
+  'price.created': catalogueChanged,
+  'price.updated': catalogueChanged,
+  'price.deleted': catalogueChanged,
 };
 
 export interface DispatchDeps extends HandlerDeps {

@@ -1,3 +1,4 @@
+import type { StripeCache } from '../checkout/stripeCache.ts';
 import { type Random, retryDelaySeconds } from '../core/backoff.ts';
 import { PurserError } from '../core/errors.ts';
 import { applyEffects, type EffectsDeps } from '../credits/effects.ts';
@@ -5,7 +6,8 @@ import { type DispatchDeps, dispatch } from './dispatch.ts';
 import { claimEvents, failEvent, type LeasedEvent } from './inbox.ts';
 import { readEvent } from './stripeEvent.ts';
 
-export type ProcessDeps = DispatchDeps & EffectsDeps & { random: Random };
+export type ProcessDeps = DispatchDeps &
+  EffectsDeps & { random: Random; stripeCache: Pick<StripeCache, 'forget'> };
 
 /** How the work on one event ended; `stale`: somebody else has the lease by now. */
 export type ProcessOutcome = 'applied' | 'ignored' | 'parked' | 'failed' | 'dead' | 'stale';
@@ -46,6 +48,7 @@ async function attempt(
   try {
     const effects = await dispatch(deps, readEvent(leased.payload));
     const applied = await applyEffects(deps, event, effects);
+    if (effects.some(({ kind }) => kind === 'stripe_changed')) deps.stripeCache.forget();
     const { outcome, reason } = applied;
     if (outcome === 'stale') logger.warn('Lease lost; another worker has the event', fields);
     if (outcome === 'parked') logger.warn(`Event ${event.id} is parked: ${reason}`, fields);

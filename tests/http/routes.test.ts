@@ -47,6 +47,29 @@ const GOOD_CALLS: Record<
     headers: { ...bearer(SERVICE_KEY), 'idempotency-key': 'k1' },
     body: { user_id: 'u1', feature: 'image', units: 2 },
   },
+  consumeCreditsBatch: {
+    path: '/api/credits/consume-batch',
+    headers: bearer(SERVICE_KEY),
+    body: { operations: [{ user_id: 'u1', feature: 'image', idempotency_key: 'k1' }] },
+  },
+  createHold: {
+    path: '/api/credits/holds',
+    headers: { ...bearer(SERVICE_KEY), 'idempotency-key': 'k1' },
+    body: { user_id: 'u1', feature: 'image', units: 2 },
+  },
+  captureHold: {
+    path: '/api/credits/holds/h_1/capture',
+    headers: { ...bearer(SERVICE_KEY), 'idempotency-key': 'k1' },
+    body: { amount: 5 },
+  },
+  releaseHold: { path: '/api/credits/holds/h_1/release', headers: bearer(SERVICE_KEY) },
+  extendHold: {
+    path: '/api/credits/holds/h_1/extend',
+    headers: bearer(SERVICE_KEY),
+    body: { expires_in_seconds: 60 },
+  },
+  getHold: { path: '/api/credits/holds/h_1', headers: bearer(SERVICE_KEY) },
+  listUserHolds: { path: '/api/users/u1/holds?limit=10&cursor=h_1', headers: bearer(SERVICE_KEY) },
   putUser: {
     path: '/api/users/u1',
     headers: bearer(SERVICE_KEY),
@@ -100,11 +123,14 @@ describe('the route table', () => {
         [contract.method](call.path)
         .set(call.headers ?? {})
         .send(call.body);
-      expect({ status: response.status, body: response.body }).toMatchObject({ status: 200 });
+      const [status] = Object.keys(contract.responses);
+      expect({ status: response.status, body: response.body }).toMatchObject({
+        status: Number(status),
+      });
       expect(response.headers['x-request-id']).toMatch(/^[\w-]{8,128}$/);
 
       const path = contract.path.replace(/:(\w+)/g, '{$1}');
-      const described = document.paths[path]?.[contract.method]?.responses['200'];
+      const described = document.paths[path]?.[contract.method]?.responses[status ?? ''];
       const json = described?.content?.['application/json'];
       if (json === undefined) return;
       const validate = ajv.compile(
@@ -170,6 +196,30 @@ describe('arguments handed to the domains', () => {
     expect(first.headers['idempotency-replayed']).toBeUndefined();
     expect(replay.headers['idempotency-replayed']).toBe('true');
     expect(replay.body).toEqual(first.body);
+  });
+
+  it('reserves by the catalogue for 10 minutes, and captures all when no amount is given', async () => {
+    const { app, calls } = testApp();
+    const keyed = { ...bearer(SERVICE_KEY), 'idempotency-key': 'k1' };
+    await request(app)
+      .post('/api/credits/holds')
+      .set(keyed)
+      .send({ user_id: 'u1', feature: 'image', units: 3 })
+      .expect(201);
+    await request(app).post('/api/credits/holds/h_7/capture').set(keyed).expect(200);
+    await request(app)
+      .post('/api/credits/holds/h_7/extend')
+      .set(bearer(SERVICE_KEY))
+      .send({ expires_in_seconds: 2_592_000 })
+      .expect(200);
+    expect(calls).toEqual([
+      {
+        name: 'createHold',
+        args: [{ userId: 'u1', amount: 15, expiresInSeconds: 600, idempotencyKey: 'k1' }],
+      },
+      { name: 'captureHold', args: [{ holdId: 'h_7', idempotencyKey: 'k1' }] },
+      { name: 'extendHold', args: [{ holdId: 'h_7', expiresInSeconds: 2_592_000 }] },
+    ]);
   });
 
   it('decodes user ids of any printable text from the path', async () => {

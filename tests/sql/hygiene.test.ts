@@ -19,6 +19,7 @@ const foreign = userId('stranger');
  */
 const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string }> = {
   audit_events: { reads: 'admin', service: 'select' },
+  cache_store: { reads: 'none', service: 'delete, select' },
   checkout_sessions: { reads: 'own', service: 'select' },
   closed_accounts: { reads: 'none', service: 'select' },
   credit_grants: { reads: 'own', service: 'select' },
@@ -26,6 +27,7 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string 
   credit_seals: { reads: 'own', service: 'select' },
   credit_sources: { reads: 'none', service: 'select' },
   credit_transactions: { reads: 'own', service: 'select' },
+  payments: { reads: 'own', service: 'select' },
   reconciliation_findings: { reads: 'admin', service: 'select' },
   scheduled_jobs: { reads: 'admin', service: 'select' },
   stripe_customers: { reads: 'own', service: 'select' },
@@ -37,35 +39,54 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string 
 
 /** Every function of ours in public: service_role calls it, nobody else. */
 const FUNCTIONS = [
+  'adjust_credits',
   'apply_webhook_effects',
+  'cache_stripe_data',
+  'capture_hold',
   'check_all_credits',
   'check_changed_credits',
   'claim_job',
   'claim_webhook_events',
   'consume_credits',
+  'consume_credits_batch',
+  'count_cache_hits',
+  'dry_run',
   'ensure_user',
   'expire_due_credits',
   'explain_credit_balance',
+  'extend_hold',
   'fail_webhook_event',
   'find_user_by_customer',
   'finish_job',
+  'get_cached_stripe_data',
   'get_checkout_session',
   'get_credit_balance',
   'get_credit_balance_at',
   'get_credit_statement',
+  'get_hold',
   'get_mirror_records',
   'get_object_events',
+  'get_payment_state',
   'grant_credits',
+  'grant_free_credits',
+  'hold_credits',
+  'invalidate_stripe_cache',
+  'invalidate_stripe_cache_from_webhook',
   'link_stripe_customer',
   'list_credit_transactions',
   'list_mirror_changes',
   'list_mirror_records',
+  'list_open_holds',
   'purser_schema_version',
+  'read_stripe_cache',
   'receive_webhook_event',
   'record_checkout_session',
+  'refund_usage',
+  'release_hold',
   'requeue_parked_events',
   'requeue_webhook_events',
   'seal_credit_entries',
+  'set_payment_state',
   'sync_user_credits',
   'validate_credits_consistency',
   'validate_credits_consistency_since',
@@ -109,6 +130,7 @@ beforeAll(async () => {
       p_type: 'purchase',
       p_key: `checkout:cs_${user}`,
       p_sources: [`checkout:cs_${user}`],
+      p_payments: [{ payment: `pi_${user}`, paid: 500, currency: 'usd' }],
       p_lots: [{ credits: 50 }],
     });
     await call('record_checkout_session', {
@@ -121,11 +143,16 @@ beforeAll(async () => {
       p_credits: 50,
       p_expires_at: '2999-01-01T00:00:00Z',
     });
+    await call('hold_credits', { p_amount: 1, p_key: '1' });
   }
   await database.current.query(`begin; set local role purser_ledger;
     insert into credit_holds (user_id, idempotency_key, amount, status, expires_at, created_at, updated_at)
     select u, 'hold:1', 1, 'released', now(), now(), now() from unnest(array['${own}', '${foreign}']) u;
     reset role; commit`);
+  await callAsService(database.current, 'cache_stripe_data', {
+    p_cache_key: 'stripe:prices',
+    p_data: {},
+  });
   await callAsService(database.current, 'ensure_user', { p_user_id: userId('leaver') });
   await database.current.query(`delete from users where id = '${userId('leaver')}'`);
   await callAsService(database.current, 'claim_job', { p_name: 'x', p_lease_seconds: 1 });

@@ -170,7 +170,7 @@ export const listUserTransactions = declareRoute({
 });
 
 /** What an operation costs: credits, or units of a feature priced in the catalogue. */
-const cost = {
+export const cost = {
   amount: amountSchema.optional(),
   feature: catalogueIdSchema.optional().meta({ description: 'A feature of the catalogue.' }),
   units: amountSchema
@@ -178,7 +178,7 @@ const cost = {
     .meta({ description: 'How many uses of the feature; 1 when left out.' }),
 };
 
-function checkCost(
+export function checkCost(
   body: { amount?: unknown; feature?: unknown; units?: unknown },
   context: z.RefinementCtx,
 ): void {
@@ -193,7 +193,7 @@ function checkCost(
   }
 }
 
-const costChoice = { oneOf: [{ required: ['amount'] }, { required: ['feature'] }] };
+export const costChoice = { oneOf: [{ required: ['amount'] }, { required: ['feature'] }] };
 
 export const checkCredits = declareRoute({
   id: 'checkCredits',

@@ -33,7 +33,16 @@ export interface RouteContract {
   method: 'get' | 'post' | 'put';
   /** As Express writes it: `/api/users/:userId`. */
   path: string;
-  tag: 'Pricing' | 'Checkout' | 'Credits' | 'Users' | 'Webhooks' | 'Cron' | 'Admin' | 'Health';
+  tag:
+    | 'Pricing'
+    | 'Checkout'
+    | 'Credits'
+    | 'Holds'
+    | 'Users'
+    | 'Webhooks'
+    | 'Cron'
+    | 'Admin'
+    | 'Health';
   summary: string;
   description?: string;
   auth: RouteAuth;
@@ -71,8 +80,8 @@ export type ParsedRequest<Contract extends RouteContract> = {
 };
 
 /** The body of the successful answer. */
-export type AnswerOf<Contract extends RouteContract> = Contract['responses'] extends {
-  200: { body: infer Schema };
-}
+export type AnswerOf<Contract extends RouteContract> = Contract['responses'] extends
+  | { 200: { body: infer Schema } }
+  | { 201: { body: infer Schema } }
   ? OutputOf<Schema>
   : undefined;

@@ -114,7 +114,7 @@ export const catalogueIdSchema = z
 
 export const jobNameSchema = z.string().regex(/^[A-Za-z][\w-]{0,63}$/, 'must be the name of a job');
 
-const idempotencyKeySchema = z
+export const idempotencyKeySchema = z
   .string()
   .min(1, 'must not be empty')
   .max(

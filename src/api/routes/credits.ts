@@ -8,16 +8,9 @@ import {
   listTransactions,
   listUserTransactions,
 } from '../contract/credits.ts';
-import type { HandlerInput } from '../defineRoute.ts';
+import { costOf } from '../costOf.ts';
 import { defineRoute } from '../defineRoute.ts';
-import type { AppDeps } from '../deps.ts';
 import { exportCsv } from '../exportCsv.ts';
-
-/** The price of an operation in credits. Errors: `invalid_request` for an unknown feature. */
-function costOf({ catalogue }: AppDeps, body: HandlerInput<typeof checkCredits>['body']): number {
-  // The schema has seen to it that exactly one of the two is there.
-  return body.amount ?? catalogue.cost(body.feature ?? '', body.units ?? 1);
-}
 
 export const creditRoutes = [
   defineRoute(checkCredits, async (deps, { body }) => ({

@@ -1,8 +1,10 @@
 import type { Route } from '../defineRoute.ts';
 import { checkoutRoutes } from './checkout.ts';
+import { consumeBatchRoutes } from './consumeBatch.ts';
 import { creditRoutes } from './credits.ts';
 import { explainRoutes } from './explain.ts';
 import { healthRoutes } from './health.ts';
+import { holdRoutes } from './holds.ts';
 import { operationRoutes } from './operations.ts';
 import { userRoutes } from './users.ts';
 
@@ -12,6 +14,8 @@ import { userRoutes } from './users.ts';
  */
 export const routes: readonly Route[] = [
   ...creditRoutes,
+  ...consumeBatchRoutes,
+  ...holdRoutes,
   ...checkoutRoutes,
   ...explainRoutes,
   ...userRoutes,

@@ -64,11 +64,24 @@ export function transaction(overrides: Partial<CreditTransaction> = {}): CreditT
   };
 }
 
-type Domains = Pick<AppDeps, 'credits' | 'explain' | 'checkout' | 'webhook' | 'jobs'>;
+type Domains = Pick<AppDeps, 'credits' | 'explain' | 'holds' | 'checkout' | 'webhook' | 'jobs'>;
 
 /** Domains that answer as the real ones do in the simplest case; these tests are about HTTP. */
 function simpleDomains(record: (name: string, ...args: unknown[]) => void): Domains {
   const as_of = '2026-11-21T10:00:00.000Z';
+  const holdState = {
+    hold_id: 'h_1',
+    user_id: 'u1',
+    status: 'open' as const,
+    amount: 10,
+    captured: 0,
+    released: 0,
+    remaining: 10,
+    expires_at: as_of,
+  };
+  const account = { balance: 50, held: 10, available: 40, version: 8 };
+  const holdAnswer = { ...holdState, transaction_id: null, ...account };
+  const holdDetails = { ...holdState, description: null, metadata: {}, created_at: as_of };
   const run = (job: string) => ({
     job,
     outcome: 'done' as const,
@@ -129,6 +142,18 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
           replayed: request.idempotencyKey === 'replayed',
         };
       },
+      async consumeBatch(requests) {
+        record('consumeBatch', requests);
+        return requests.map(({ idempotencyKey }, index) => ({
+          index,
+          idempotency_key: idempotencyKey,
+          outcome: 'applied',
+          transaction_id: '91',
+          balance: 45,
+          available: 45,
+        }));
+      },
+      async drain() {},
       async transactions(filter) {
         record('transactions', filter);
         return { data: [transaction()], has_more: false, next_cursor: null };
@@ -198,6 +223,35 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
           has_more: false,
           next_cursor: null,
         };
+      },
+    },
+    holds: {
+      async create(request) {
+        record('createHold', request);
+        return { answer: holdAnswer, replayed: request.idempotencyKey === 'replayed' };
+      },
+      async capture(request) {
+        record('captureHold', request);
+        return {
+          answer: { ...holdAnswer, transaction_id: '92' },
+          replayed: request.idempotencyKey === 'replayed',
+        };
+      },
+      async release(holdId) {
+        record('releaseHold', holdId);
+        return holdAnswer;
+      },
+      async extend(request) {
+        record('extendHold', request);
+        return holdAnswer;
+      },
+      async get(holdId) {
+        record('getHold', holdId);
+        return holdDetails;
+      },
+      async listOpen(request) {
+        record('listOpenHolds', request);
+        return { data: [holdDetails], has_more: false, next_cursor: null };
       },
     },
     checkout: {
@@ -302,6 +356,7 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     health: { database: ok, schema: ok, redis: ok, ...options.health },
     credits: { ...domains.credits, ...options.credits },
     explain: { ...domains.explain, ...options.explain },
+    holds: domains.holds,
     checkout: { ...domains.checkout, ...options.checkout },
     webhook: { ...domains.webhook, ...options.webhook },
     jobs: domains.jobs,

@@ -1,0 +1,157 @@
+-- Purser: answers of Stripe's API, kept for an hour so that a pricing page asks Stripe almost never.
+--
+-- Paste after stripe_webhook_events_migration.sql, or run `npm run migrate`. Safe to run again.
+--
+-- Nothing here is money: losing every row costs a call to Stripe, never a credit. So the table has
+-- no guards, and service_role may delete from it.
+--
+-- Keys: stripe:products, stripe:product:<id>, stripe:prices, stripe:price:<id>,
+--       stripe:customer:<id>, stripe:subscription:<id>
+
+do $$
+begin
+  perform set_config('lock_timeout', '5s', true), set_config('client_min_messages', 'warning', true);
+end
+$$;
+
+grant purser_ledger to current_user;
+call purser.make_room(
+  array['cache_store'],
+  array['cache_stripe_data', 'get_cached_stripe_data', 'invalidate_stripe_cache', 'invalidate_stripe_cache_from_webhook']);
+grant create on schema public to purser_ledger;
+set role purser_ledger;
+
+create table if not exists public.cache_store (
+  key text primary key check (octet_length(key) between 1 and 500),
+  value jsonb not null,
+  category text not null default 'stripe',
+  expires_at timestamptz not null,
+  access_count bigint not null default 0,
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp()
+) with (fillfactor = 80);
+create index if not exists cache_store_expires_at on public.cache_store (expires_at);
+comment on table public.cache_store is 'Copies of Stripe objects with an end of validity; category stripe.';
+comment on column public.cache_store.access_count is 'Hits, counted in the processes and added from time to time.';
+
+-- ---------------------------------------------------------------------------------------------
+-- cache_stripe_data: stores an answer under a key; an answer that was there is replaced.
+--   p_ttl_seconds  1 to 2,592,000 (30 days), by default an hour
+-- Answers {cache_key, expires_at}. Idempotent. Locks: the cache row.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.cache_stripe_data(
+  p_cache_key text, p_data jsonb, p_ttl_seconds integer default 3600, p_now timestamptz default null)
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
+declare
+  v_now timestamptz := coalesce(p_now, clock_timestamp());
+  v_expires_at timestamptz;
+begin
+  if p_cache_key is null or octet_length(p_cache_key) not between 1 and 500 or p_data is null then
+    perform purser.raise_error(400, 'invalid_request', 'A cache entry has a key of 1 to 500 bytes and data.');
+  end if;
+  if p_ttl_seconds is null or p_ttl_seconds not between 1 and 2592000 then
+    perform purser.raise_error(400, 'invalid_request', 'p_ttl_seconds must be from 1 to 2592000.');
+  end if;
+  insert into public.cache_store as c (key, value, category, expires_at, created_at, updated_at)
+  values (p_cache_key, p_data, 'stripe', v_now + make_interval(secs => p_ttl_seconds), v_now, v_now)
+  on conflict (key) do update
+    set value = excluded.value, category = 'stripe', expires_at = excluded.expires_at, updated_at = excluded.updated_at
+  returning c.expires_at into v_expires_at;
+  return jsonb_build_object('cache_key', p_cache_key, 'expires_at', purser.iso(v_expires_at));
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- get_cached_stripe_data: the stored answer, or null where there is none that is still valid.
+-- Reads only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.get_cached_stripe_data(p_cache_key text, p_now timestamptz default null)
+returns jsonb language sql stable security definer set search_path = '' as $$
+  select c.value from public.cache_store c
+  where c.key = p_cache_key and c.category = 'stripe' and c.expires_at > coalesce(p_now, clock_timestamp())
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- read_stripe_cache: the same with its age, for the server, which renews an entry before it ends
+-- and shows one that has ended while Stripe is away.
+-- Answers {outcome: hit | ended | miss, value, expires_in_seconds}. Reads only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.read_stripe_cache(p_cache_key text, p_now timestamptz default null)
+returns jsonb language sql stable security definer set search_path = '' as $$
+  select coalesce((
+    select jsonb_build_object(
+      'outcome', case when c.expires_at > coalesce(p_now, clock_timestamp()) then 'hit' else 'ended' end,
+      'value', c.value,
+      'expires_in_seconds', floor(extract(epoch from c.expires_at - coalesce(p_now, clock_timestamp())))::bigint)
+    from public.cache_store c where c.key = p_cache_key and c.category = 'stripe'),
+    jsonb_build_object('outcome', 'miss', 'value', null, 'expires_in_seconds', null))
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- invalidate_stripe_cache: drops the entries whose key is LIKE the pattern (% and _ are wild, a
+-- backslash takes that from them). Only category stripe. Answers how many. Idempotent.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.invalidate_stripe_cache(p_pattern text)
+returns integer language sql security definer set search_path = '' set lock_timeout = '5s' as $$
+  with dropped as (
+    delete from public.cache_store c where c.category = 'stripe' and c.key like p_pattern returning 1)
+  select count(*)::integer from dropped
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- invalidate_stripe_cache_from_webhook: drops what an event has made old. The id is compared by
+-- equality: an id with a % in it drops nothing else.
+--   product.*                stripe:products, stripe:product:<id>, and the prices, which show them
+--   price.*                  stripe:prices, stripe:price:<id>
+--   customer.subscription.*  stripe:subscription:<id>
+--   customer.*               stripe:customer:<id>
+-- Answers how many. Idempotent; other types drop nothing.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.invalidate_stripe_cache_from_webhook(p_event_type text, p_object_id text)
+returns integer language sql security definer set search_path = '' set lock_timeout = '5s' as $$
+  with dropped as (
+    delete from public.cache_store c
+    where c.category = 'stripe' and c.key = any (case
+      when p_event_type like 'product.%' then array['stripe:products', 'stripe:prices', 'stripe:product:' || p_object_id]
+      when p_event_type like 'price.%' then array['stripe:prices', 'stripe:price:' || p_object_id]
+      when p_event_type like 'customer.subscription.%' then array['stripe:subscription:' || p_object_id]
+      when p_event_type like 'customer.%' then array['stripe:customer:' || p_object_id]
+      else '{}'::text[] end)
+    returning 1)
+  select count(*)::integer from dropped
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- count_cache_hits: adds hits that a process has counted, [{key, hits}]; keys that are gone are
+-- passed over. Drops entries that ended more than a day ago. Answers {counted, dropped}.
+-- Not idempotent: a repeat counts again, which harms a statistic only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.count_cache_hits(p_hits jsonb, p_now timestamptz default null)
+returns jsonb language sql security definer set search_path = '' set lock_timeout = '5s' as $$
+  with counted as (
+    update public.cache_store c set access_count = c.access_count + h.hits
+    from (select r.key, sum(r.hits)::bigint as hits
+          from jsonb_to_recordset(p_hits) as r(key text, hits bigint) where r.hits > 0 group by r.key) h
+    where c.key = h.key returning 1),
+  dropped as (
+    delete from public.cache_store c
+    where c.expires_at < coalesce(p_now, clock_timestamp()) - interval '1 day'
+      and not exists (select from jsonb_to_recordset(p_hits) as r(key text) where r.key = c.key)
+    returning 1)
+  select jsonb_build_object('counted', (select count(*) from counted), 'dropped', (select count(*) from dropped))
+$$;
+
+reset role;
+alter table public.cache_store enable row level security;
+drop policy if exists cache_store_deny on public.cache_store;
+create policy cache_store_deny on public.cache_store for all to anon, authenticated using (false);
+set role purser_ledger;
+revoke all on public.cache_store from public, anon, authenticated, service_role;
+grant select, delete on public.cache_store to service_role;
+call purser.restrict_functions();
+
+reset role;
+revoke create on schema public from purser_ledger;
+revoke purser_ledger from current_user;
+
+notify pgrst, 'reload schema';
