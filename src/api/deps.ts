@@ -4,6 +4,7 @@ import type { Clock, Logger } from '../core/ports.ts';
 import type { Corrections } from '../credits/corrections.types.ts';
 import type { Credits } from '../credits/credits.types.ts';
 import type { DryRun } from '../credits/dryRun.ts';
+import type { Explain } from '../credits/explain.types.ts';
 import type { Holds } from '../credits/holds.types.ts';
 import type { Payments } from '../credits/payments.ts';
 import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
@@ -38,6 +39,9 @@ export interface AppDeps extends Money {
   formOrigins?: readonly string[];
   health: HealthChecks;
   dryRun: DryRun<Money>;
+  credits: Credits;
+  explain: Explain;
+  holds: Holds;
   checkout: Checkout;
   payments: Payments;
   webhook: Webhook;

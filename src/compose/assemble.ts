@@ -12,6 +12,7 @@ import type { Clock, Database, Logger, RunAfterResponse } from '../core/ports.ts
 import { createCorrections } from '../credits/corrections.ts';
 import { createCredits } from '../credits/credits.ts';
 import { createDryRun } from '../credits/dryRun.ts';
+import { createExplain } from '../credits/explain.ts';
 import { createHolds } from '../credits/holds.ts';
 import { createMirror, type Mirror } from '../credits/mirror.ts';
 import { createPayments } from '../credits/payments.ts';
@@ -134,6 +135,7 @@ export function assemble(options: AssembleOptions): Assembly {
     health,
     ...money,
     dryRun: createDryRun(db, moneyOver),
+    explain: createExplain({ db }),
     checkout,
     payments: createPayments({ db, mirror }),
     webhook,

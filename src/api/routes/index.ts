@@ -3,6 +3,7 @@ import { checkoutRoutes } from './checkout.ts';
 import { consumeBatchRoutes } from './consumeBatch.ts';
 import { correctionRoutes } from './corrections.ts';
 import { creditRoutes } from './credits.ts';
+import { explainRoutes } from './explain.ts';
 import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
 import { operationRoutes } from './operations.ts';
@@ -19,6 +20,7 @@ export const routes: readonly Route[] = [
   ...correctionRoutes,
   ...holdRoutes,
   ...checkoutRoutes,
+  ...explainRoutes,
   ...userRoutes,
   ...paymentRoutes,
   ...operationRoutes,
