@@ -145,10 +145,6 @@ beforeAll(async () => {
     });
     await call('hold_credits', { p_amount: 1, p_key: '1' });
   }
-  await database.current.query(`begin; set local role purser_ledger;
-    insert into credit_holds (user_id, idempotency_key, amount, status, expires_at, created_at, updated_at)
-    select u, 'hold:1', 1, 'released', now(), now(), now() from unnest(array['${own}', '${foreign}']) u;
-    reset role; commit`);
   await callAsService(database.current, 'cache_stripe_data', {
     p_cache_key: 'stripe:prices',
     p_data: {},
