@@ -52,6 +52,28 @@ const GOOD_CALLS: Record<
     headers: bearer(SERVICE_KEY),
     body: { operations: [{ user_id: 'u1', feature: 'image', idempotency_key: 'k1' }] },
   },
+  refundUsage: {
+    path: '/api/credits/refund-usage',
+    headers: { ...bearer(SERVICE_KEY), 'idempotency-key': 'k1' },
+    body: { user_id: 'u1', transaction_id: '91', amount: 2 },
+  },
+  grantCredits: {
+    path: '/api/credits/grants?dry_run=true',
+    headers: { ...bearer(SERVICE_KEY), 'idempotency-key': 'k1' },
+    body: {
+      user_id: 'u1',
+      amount: 5,
+      type: 'bonus',
+      reason: 'sorry',
+      expires_at: '2999-01-01',
+      priority: 0,
+    },
+  },
+  adjustCredits: {
+    path: '/api/admin/users/u1/adjust',
+    headers: { ...bearer(ADMIN_KEY), 'idempotency-key': 'k1' },
+    body: { amount: -5, reason: 'counted twice' },
+  },
   createHold: {
     path: '/api/credits/holds',
     headers: { ...bearer(SERVICE_KEY), 'idempotency-key': 'k1' },
@@ -93,6 +115,12 @@ const GOOD_CALLS: Record<
   runDueJobs: { path: '/api/cron/tick', headers: bearer(CRON_SECRET) },
   runCronJob: { path: '/api/cron/webhook-sweep', headers: bearer(CRON_SECRET) },
   runJob: { path: '/api/admin/jobs/webhook-sweep/run', headers: bearer(ADMIN_KEY) },
+  getPayment: { path: '/api/admin/payments/pi_1', headers: bearer(ADMIN_KEY) },
+  setPaymentState: {
+    path: '/api/admin/payments/pi_1/state',
+    headers: bearer(ADMIN_KEY),
+    body: { version: 1, paid: 500, refunded: 100, disputed: 0, reason: 'told by phone' },
+  },
   retryWebhooks: { path: '/api/admin/stripe/retry-webhooks', headers: bearer(ADMIN_KEY) },
   getHealth: { path: '/healthz' },
   getReadiness: { path: '/readyz' },

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals
 import type { Json } from '../../src/core/ports.ts';
 import { testDatabase, userId } from '../support/postgres.ts';
 import { type Answer, callAsService, concurrently } from '../support/sqlCall.ts';
+import { tableContents } from '../support/tableContents.ts';
 
 const database = testDatabase();
 type Args = Record<string, Json | undefined>;
@@ -33,28 +34,11 @@ const give = (credits: number, lot: Record<string, Json> = {}, args: Args = {}) 
     ...args,
   });
 
-/** Every row of every table of ours, and of users. */
-async function wholeDatabase(): Promise<Record<string, Json[]>> {
-  const tables = await database.current.query<{ name: string }>(
-    `select relname as name from pg_class
-     where relnamespace = 'public'::regnamespace and relkind = 'r'
-       and (relowner = 'purser_ledger'::regrole or relname = 'users') order by 1`,
-  );
-  const contents: Record<string, Json[]> = {};
-  for (const { name } of tables) {
-    const [row] = await database.current.query<{ rows: Json[] }>(
-      `select coalesce(jsonb_agg(to_jsonb(t) order by to_jsonb(t)::text), '[]') as rows from ${name} t`,
-    );
-    contents[name] = row?.rows ?? [];
-  }
-  return contents;
-}
-
 /** Rows that are there after and were not before, or were another way. */
 async function writtenBy(work: () => Promise<Answer>) {
-  const before = await wholeDatabase();
+  const before = await tableContents(database.current);
   const answer = await work();
-  const after = await wholeDatabase();
+  const after = await tableContents(database.current);
   const written = Object.fromEntries(
     Object.entries(after).map(([table, rows]) => {
       const known = new Set(before[table]?.map((row) => JSON.stringify(row)));

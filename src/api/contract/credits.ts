@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { TRANSACTION_TYPES } from '../../credits/credits.types.ts';
 import { declareRoute } from './declareRoute.ts';
+import { dryRunAnswer, dryRunQuery, writtenIdSchema } from './dryRun.ts';
 import {
   amountSchema,
   CSV_ROWS_MAX,
@@ -240,7 +241,7 @@ export const consumeCredits = declareRoute({
   description: 'Durable and exact: spent once per Idempotency-Key, however often it is sent.',
   auth: 'service',
   headers: idempotencyHeaders,
-  query: z.strictObject({}),
+  query: dryRunQuery,
   body: z
     .strictObject({
       user_id: userIdSchema,
@@ -257,7 +258,7 @@ export const consumeCredits = declareRoute({
       body: z
         .object({
           outcome: z.enum(['applied']),
-          transaction_id: z.string(),
+          transaction_id: writtenIdSchema,
           user_id: z.string(),
           amount: z.int(),
           balance: z.int(),
@@ -266,6 +267,7 @@ export const consumeCredits = declareRoute({
           version: z.int(),
           lots: z.array(z.object({ grant_id: z.string(), amount: z.int() })),
           created_at: timestampSchema,
+          ...dryRunAnswer,
         })
         .meta({ id: 'ConsumeAnswer' }),
     },

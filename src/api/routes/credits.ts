@@ -11,22 +11,24 @@ import {
 import { costOf } from '../costOf.ts';
 import { defineRoute } from '../defineRoute.ts';
 import { exportCsv } from '../exportCsv.ts';
+import { mutateMoney } from '../mutateMoney.ts';
 
 export const creditRoutes = [
   defineRoute(checkCredits, async (deps, { body }) => ({
     body: await deps.credits.check({ userId: body.user_id, amount: costOf(deps, body) }),
   })),
 
-  defineRoute(consumeCredits, async (deps, { body, headers }) => {
-    const { answer, replayed } = await deps.credits.consume({
-      userId: body.user_id,
-      amount: costOf(deps, body),
-      idempotencyKey: headers['idempotency-key'],
-      description: body.description,
-      metadata: body.metadata,
-    });
-    return { body: answer, headers: replayed ? { 'Idempotency-Replayed': 'true' } : {} };
-  }),
+  defineRoute(consumeCredits, (deps, { body, headers, query }) =>
+    mutateMoney(deps, query, ({ credits }) =>
+      credits.consume({
+        userId: body.user_id,
+        amount: costOf(deps, body),
+        idempotencyKey: headers['idempotency-key'],
+        description: body.description,
+        metadata: body.metadata,
+      }),
+    ),
+  ),
 
   defineRoute(getCredits, async ({ credits }, { caller }) => ({
     body: await credits.balance(caller.userId),

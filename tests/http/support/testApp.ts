@@ -7,7 +7,9 @@ import { createLifecycle } from '../../../src/api/lifecycle.ts';
 import { parseSettings } from '../../../src/config.ts';
 import { PurserError } from '../../../src/core/errors.ts';
 import type { Clock } from '../../../src/core/ports.ts';
+import type { CorrectionAnswer } from '../../../src/credits/corrections.types.ts';
 import type { CreditTransaction } from '../../../src/credits/credits.types.ts';
+import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
 
@@ -64,7 +66,36 @@ export function transaction(overrides: Partial<CreditTransaction> = {}): CreditT
   };
 }
 
-type Domains = Pick<AppDeps, 'credits' | 'explain' | 'holds' | 'checkout' | 'webhook' | 'jobs'>;
+type Domains = Pick<
+  AppDeps,
+  'credits' | 'explain' | 'holds' | 'corrections' | 'checkout' | 'payments' | 'webhook' | 'jobs'
+>;
+
+const NO_ROWS: WrittenRows = {
+  entries: [],
+  lots: [],
+  holds: [],
+  payments: [],
+  users: [],
+  sources: [],
+  audit: [],
+  findings: [],
+};
+
+function corrected(userId: string, amount: number): CorrectionAnswer {
+  return {
+    outcome: 'applied',
+    transaction_id: '92',
+    user_id: userId,
+    amount,
+    balance: 50,
+    held: 0,
+    available: 50,
+    version: 9,
+    lots: [{ grant_id: '12', amount: Math.abs(amount) }],
+    created_at: '2026-11-21T10:00:00.000Z',
+  };
+}
 
 /** Domains that answer as the real ones do in the simplest case; these tests are about HTTP. */
 function simpleDomains(record: (name: string, ...args: unknown[]) => void): Domains {
@@ -166,6 +197,21 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
           stripe_customer_id: user.stripeCustomerId ?? null,
           created: true,
         };
+      },
+    },
+    corrections: {
+      async refundUsage(request) {
+        record('refundUsage', request);
+        return { answer: corrected(request.userId, request.amount ?? 5), replayed: false };
+      },
+      async grant(request) {
+        record('grant', request);
+        const answer = { ...corrected(request.userId, request.amount), grant_id: '12' };
+        return { answer, replayed: false };
+      },
+      async adjust(request, actor) {
+        record('adjust', request, actor);
+        return { answer: corrected(request.userId, request.amount), replayed: false };
       },
     },
     explain: {
@@ -289,6 +335,44 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
         return { url: 'https://billing.stripe.com/p/session/1' };
       },
     },
+    payments: {
+      async state(payment) {
+        record('paymentState', payment);
+        return {
+          payment,
+          version: 1,
+          user_id: 'u1',
+          currency: 'usd',
+          paid: 500,
+          refunded: 0,
+          disputed: 0,
+          status: null,
+          settlement: {
+            transaction_id: '91',
+            granted: 50,
+            settled: 500,
+            target: 0,
+            clawed: 0,
+            payments: [{ payment, paid: 500, refunded: 0, disputed: 0 }],
+            entries: [],
+          },
+        };
+      },
+      async change({ payment, version, amounts, currency, status }, actor) {
+        record('changePayment', payment, actor);
+        return {
+          outcome: 'applied',
+          payment,
+          version: version + 1,
+          user_id: 'u1',
+          currency: currency ?? null,
+          ...amounts,
+          status: status ?? null,
+          transaction_id: '92',
+          amount: -10,
+        };
+      },
+    },
     webhook: {
       async receive(rawBody, signature) {
         record('receive', rawBody, signature);
@@ -357,7 +441,11 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     credits: { ...domains.credits, ...options.credits },
     explain: { ...domains.explain, ...options.explain },
     holds: domains.holds,
+    corrections: domains.corrections,
+    // As the real one, a dry run answers what the call would, without making it.
+    dryRun: async (work) => ({ answer: await work(simpleDomains(() => {})), rows: NO_ROWS }),
     checkout: { ...domains.checkout, ...options.checkout },
+    payments: domains.payments,
     webhook: { ...domains.webhook, ...options.webhook },
     jobs: domains.jobs,
     catalogue: {
