@@ -4,7 +4,7 @@
 -- Paste after credit_explain_migration.sql, or run `npm run migrate`. Safe to run again.
 --
 -- Two depths. The scan of sums reads the ledger once and is as fast as adding it up. The check by
--- entry replays each user's entries: every lot, every seal, every reversal. It takes some 30 us an
+-- entry replays each user's entries: every lot, every seal, every reversal. It takes some 50 us an
 -- entry, so it goes user by user, in pages.
 
 do $$
@@ -89,7 +89,9 @@ begin
   from (select t.user_id, t.reverses, sum(t.amount) as amount from public.credit_transactions t
         where t.reverses is not null group by t.user_id, t.reverses) r
   left join public.credit_transactions o on o.user_id = r.user_id and o.entry_number = r.reverses
-  where o.user_id is null or r.amount * o.amount > 0 or abs(r.amount) > abs(o.amount);
+  where o.user_id is null or r.amount * o.amount > 0 or abs(r.amount) > abs(o.amount)
+  union
+  select d.user_id from purser.settlement_drift() d;
 end
 $$;
 
@@ -191,6 +193,15 @@ begin
   left join public.credit_transactions o on o.user_id = r.user_id and o.entry_number = r.reverses
   where o.user_id is null or r.amount::numeric * o.amount > 0 or abs(r.amount) > abs(o.amount);
 
+  -- What was taken back of a grant is what its payments say. A closed account's waits for its return.
+  return query
+  select p.user_id, 'clawback', s.target, s.clawed, jsonb_build_object('entry_number', p.entry_number)
+  from (select distinct a.user_id, a.entry_number from public.payments a
+        where a.user_id = any (p_user_ids) and a.entry_number is not null) p
+  cross join lateral purser.settlement(p.user_id, p.entry_number) s
+  where s.target <> s.clawed
+    and exists (select from public.users u where u.id = purser.to_user_id(p.user_id));
+
   return query
   select v.user_id, 'seal', null::bigint, v.entry_number, v.detail || jsonb_build_object('seal', v.issue)
   from unnest(v_whole) k(user_id) cross join lateral public.verify_credit_chain(k.user_id) v;
@@ -221,8 +232,8 @@ $$;
 --            'entries'  each user's entries replayed as well: every lot, every seal
 --            default    'entries' up to 100,000 entries in all, above 'sums', with a notice: a
 --                       check that runs into a statement time-out names nothing
--- issue: balance, lots, lot, debt, held, numbering, running_balance, entry_lots, reverses, seal,
---   account_missing, hold_without_user. expected and actual are credits (numbering: entries; seal:
+-- issue: balance, lots, lot, debt, held, numbering, running_balance, entry_lots, reverses,
+--   clawback, seal, account_missing, hold_without_user. expected and actual are credits (numbering: entries; seal:
 --   actual is the entry); detail says where.
 -- What the scan of sums suspects is checked by entry before it is named. Closed accounts are read
 -- from their tombstones. Reads one snapshot, locks nothing.

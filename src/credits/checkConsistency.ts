@@ -1,6 +1,6 @@
 import type { Database, Logger } from '../core/ports.ts';
 
-/** Users a call: some 30 us an entry, so a page of them stays far below any statement time-out. */
+/** Users a call: some 50 us an entry, so a page of them stays far below any statement time-out. */
 const PAGE = 200;
 
 interface CheckedPage {

@@ -76,6 +76,12 @@ async function forget(): Promise<void> {
   expect(await drifts('entries')).toEqual([]);
 }
 
+/** An open hold of 5, 2 of them captured, that no function made. */
+const openHold =
+  () => `insert into credit_holds (user_id, idempotency_key, amount, captured, expires_at,
+    first_expires_at, balance_after, held_after, available_after, version, created_at, updated_at)
+  select '${user}', 'hold:x', 5, 2, now() + interval '1 hour', now(), 0, 0, 0, 1, now(), now()`;
+
 interface Planted {
   what: string;
   sql: () => string;
@@ -124,8 +130,7 @@ const PLANTED: Planted[] = [
   },
   {
     what: 'an open hold that the account does not know of',
-    sql: () => `insert into credit_holds (user_id, idempotency_key, amount, captured, expires_at, created_at, updated_at)
-      values ('${user}', 'hold:x', 5, 2, now() + interval '1 hour', now(), now())`,
+    sql: () => `${openHold()}`,
     issues: ['held'],
     left: [],
   },
@@ -257,8 +262,7 @@ describe('drift', () => {
   });
 
   it('of entries and holds whose user is nowhere is named', async () => {
-    await tamper(`insert into credit_holds (user_id, idempotency_key, amount, expires_at, created_at, updated_at)
-      values ('${user}', 'hold:x', 5, now() + interval '1 hour', now(), now())`);
+    await tamper(openHold());
     await database.current.query('delete from users where id = $1', [user]);
     await tamper(`delete from closed_accounts where user_id = '${user}'`);
     expect(await issuesOf(user)).toEqual(['account_missing', 'hold_without_user']);
@@ -285,6 +289,42 @@ describe('drift', () => {
     await expect(
       database.current.query(`select * from validate_credits_consistency('all')`),
     ).rejects.toMatchObject({ code: 'PT400' });
+  });
+});
+
+describe('a claw-back', () => {
+  it('off the target of its payments is named; it is not for sync to guess', async () => {
+    const payment = `pi_${user}`;
+    await call('grant_credits', {
+      p_user_id: user,
+      p_type: 'purchase',
+      p_key: `payment:${payment}`,
+      p_sources: [`payment:${payment}`],
+      p_lots: [{ credits: 50 }],
+    });
+    await call('set_payment_state', {
+      p_payment: payment,
+      p_version: 1,
+      p_paid: 500,
+      p_refunded: 100,
+      p_disputed: 0,
+    });
+    expect(await drifts('entries')).toEqual([]);
+    await tamper(`update payments set refunded = 300 where payment = '${payment}'`);
+    const expected = [
+      {
+        user_id: user,
+        issue: 'clawback',
+        expected: '30',
+        actual: '10',
+        detail: { entry_number: 4 },
+      },
+    ];
+    expect(await drifts()).toEqual(expected);
+    expect(await drifts('sums')).toEqual(expected);
+    expect(await call('sync_user_credits', { p_user_id: user })).toMatchObject({ changed: false });
+    await tamper(`delete from payments where payment = '${payment}'`);
+    await forget();
   });
 });
 
