@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from '@jest/globals';
+import { plantedHold } from '../support/plantedHold.ts';
 import { type SupabaseRole, testDatabase, userId } from '../support/postgres.ts';
 import { describeWith } from '../support/requirements.ts';
 import { callAsService } from '../support/sqlCall.ts';
@@ -146,8 +147,7 @@ beforeAll(async () => {
     await call('hold_credits', { p_amount: 1, p_key: '1' });
   }
   await database.current.query(`begin; set local role purser_ledger;
-    insert into credit_holds (user_id, idempotency_key, amount, status, expires_at, created_at, updated_at)
-    select u, 'hold:1', 1, 'released', now(), now(), now() from unnest(array['${own}', '${foreign}']) u;
+    ${plantedHold({ user: 'u', amount: 1, status: 'released', from: `from unnest(array['${own}', '${foreign}']) u` })}
     reset role; commit`);
   await callAsService(database.current, 'cache_stripe_data', {
     p_cache_key: 'stripe:prices',
@@ -348,7 +348,7 @@ describe('at 20,000 rows', () => {
     for (const table of [...Object.keys(TABLES), 'users']) {
       await database.current.query(`analyze ${table}`);
     }
-  });
+  }, 60_000);
 
   it.each([
     'select * from credit_transactions',

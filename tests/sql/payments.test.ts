@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Json } from '../../src/core/ports.ts';
 import { paymentWorld } from '../support/paymentWorld.ts';
+import { plantedHold } from '../support/plantedHold.ts';
 import { testDatabase, testUsers, userId } from '../support/postgres.ts';
 
 const database = testDatabase();
@@ -201,8 +202,7 @@ describe('a claw-back', () => {
     await consume(user, 60, 'k');
     await database.current.query(`begin; set local role purser_ledger;
       update users set credits_suspended = true, credits_held = 8 where id = '${user}';
-      insert into credit_holds (user_id, idempotency_key, amount, expires_at, created_at, updated_at)
-      values ('${user}', 'hold:h', 8, now() + interval '1 hour', now(), now());
+      ${plantedHold({ user: `'${user}'`, amount: 8 })}
       reset role; commit`);
     expect(await set(user, 'A', { refunded: 500 })).toMatchObject({ amount: -50 });
     expect(await money()).toEqual({ balance: -40, debt: 40, remaining: 0 });
@@ -313,8 +313,10 @@ describe('a reversal', () => {
       update credit_grants set remaining = 45, exhausted_at = null where user_id = '${user}' and amount = 50 and paid;
       update users set credits_balance = 45, credits_version = credits_version + 1, entry_count = entry_count + 1 where id = '${user}';
       insert into credit_transactions (user_id, entry_number, transaction_type, amount, balance_after, held_after,
-        available_after, version, idempotency_key, event_at, created_at)
-      select id::text, entry_count, 'usage_refund', 45, 45, 0, 45, credits_version, 'refund:k', now(), now() from users where id = '${user}';
+        available_after, version, idempotency_key, lots, event_at, created_at)
+      select u.id::text, u.entry_count, 'usage_refund', 45, 45, 0, 45, u.credits_version, 'refund:k',
+        jsonb_build_array(jsonb_build_object('grant_id', g.id::text, 'amount', 45)), now(), now()
+      from users u join credit_grants g on g.user_id = u.id::text and g.amount = 50 and g.paid where u.id = '${user}';
       reset role; commit`);
     await set(user, 'A', {});
     const { lots } = await state(user);
