@@ -46,7 +46,7 @@ try {
   };
   const sealing = await seconds(() => postgres.query(`select seal_credit_entries(${REPLAYED})`));
   const page = `array(select user_id from credit_seals)`;
-  const replay = await seconds(() => checkNone(`select * from validate_users(${page})`));
+  const replay = await seconds(() => checkNone(`select * from validate_user_credits(${page})`));
   // The other users' seals are of the right size alone: the sums do not open them.
   await postgres.query(`begin; set local role purser_ledger;
     insert into credit_seals (user_id, first_entry, last_entry, seals)

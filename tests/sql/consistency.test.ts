@@ -26,7 +26,7 @@ const drifts = (depth?: 'sums' | 'entries') =>
 const issuesOf = async (user: string, depth?: 'sums' | 'entries') =>
   (await drifts(depth)).filter((drift) => drift.user_id === user).map((drift) => drift.issue);
 const ofUsers = (users: string[]) =>
-  database.current.query('select * from validate_users($1::text[])', [users]);
+  database.current.query('select * from validate_user_credits($1::text[])', [users]);
 
 /** What only somebody who means it can do: switch the guards off, then write. */
 async function tamper(sql: string): Promise<void> {

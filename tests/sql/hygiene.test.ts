@@ -1,7 +1,6 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from '@jest/globals';
-import { plantedHold } from '../support/plantedHold.ts';
 import { type SupabaseRole, testDatabase, userId } from '../support/postgres.ts';
 import { describeWith } from '../support/requirements.ts';
 import { callAsService } from '../support/sqlCall.ts';
@@ -91,7 +90,7 @@ const FUNCTIONS = [
   'sync_user_credits',
   'validate_credits_consistency',
   'validate_credits_consistency_since',
-  'validate_users',
+  'validate_user_credits',
   'verify_credit_chain',
 ];
 
@@ -146,9 +145,6 @@ beforeAll(async () => {
     });
     await call('hold_credits', { p_amount: 1, p_key: '1' });
   }
-  await database.current.query(`begin; set local role purser_ledger;
-    ${plantedHold({ user: 'u', amount: 1, status: 'released', from: `from unnest(array['${own}', '${foreign}']) u` })}
-    reset role; commit`);
   await callAsService(database.current, 'cache_stripe_data', {
     p_cache_key: 'stripe:prices',
     p_data: {},
