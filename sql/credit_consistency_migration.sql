@@ -14,7 +14,9 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array[]::text[], array['validate_credits_consistency', 'sync_user_credits']);
+call purser.make_room('{}', array[
+  'validate_credits_consistency', 'sync_user_credits', 'validate_user_credits',
+  'validate_credits_consistency_since', 'check_changed_credits', 'check_all_credits']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 
@@ -273,9 +275,9 @@ end
 $$;
 
 -- ---------------------------------------------------------------------------------------------
--- validate_users: the same for the given users alone, by entry.
+-- validate_user_credits: the same for the given users alone, by entry.
 -- ---------------------------------------------------------------------------------------------
-create or replace function public.validate_users(p_user_ids text[])
+create or replace function public.validate_user_credits(p_user_ids text[])
 returns table (user_id text, issue text, expected bigint, actual bigint, detail jsonb)
 language plpgsql stable security definer set search_path = '' as $$
 begin

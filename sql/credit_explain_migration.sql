@@ -12,7 +12,8 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array[]::text[]);
+call purser.make_room('{}', array[
+  'explain_credit_balance', 'get_credit_balance_at', 'get_credit_statement']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import pg from 'pg';
 import type { Json } from '../../src/core/ports.ts';
+import { plantedHold } from '../support/plantedHold.ts';
 import { testDatabase, testUsers, userId } from '../support/postgres.ts';
 import { type Answer, callAsService, concurrently, countBy } from '../support/sqlCall.ts';
 
@@ -313,8 +314,7 @@ describe('an operation in a batch', () => {
     const balance = of.lots.reduce((sum, { credits }) => sum + Number(credits), 0);
     const held = Math.min(of.held, balance);
     await database.current.query(`begin; set local role purser_ledger;
-      insert into credit_holds (user_id, idempotency_key, amount, expires_at, created_at, updated_at)
-      select '${user}', 'hold:a', ${held}, '2026-03-15', '2026-01-01', '2026-01-01' where ${held} > 0;
+      ${plantedHold({ user: `'${user}'`, amount: held, expiresAt: '2026-03-15', createdAt: '2026-01-01', from: `where ${held} > 0` })}
       update users set credits_suspended = ${of.suspended}, credits_held = ${held},
         credits_version = credits_version + 1 where id = '${user}'; reset role; commit`);
     const rows = await database.current.query<{ id: string }>(

@@ -90,7 +90,7 @@ const FUNCTIONS = [
   'sync_user_credits',
   'validate_credits_consistency',
   'validate_credits_consistency_since',
-  'validate_users',
+  'validate_user_credits',
   'verify_credit_chain',
 ];
 
@@ -344,7 +344,7 @@ describe('at 20,000 rows', () => {
     for (const table of [...Object.keys(TABLES), 'users']) {
       await database.current.query(`analyze ${table}`);
     }
-  });
+  }, 60_000);
 
   it.each([
     'select * from credit_transactions',

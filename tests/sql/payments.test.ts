@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Json } from '../../src/core/ports.ts';
 import { paymentWorld } from '../support/paymentWorld.ts';
+import { plantedHold } from '../support/plantedHold.ts';
 import { testDatabase, testUsers, userId } from '../support/postgres.ts';
 
 const database = testDatabase();
@@ -199,9 +200,9 @@ describe('a claw-back', () => {
     await bonus(user, 'plan', 20, { from_plan: true });
     await grant(user, 'one', 50, { A: 500 });
     await consume(user, 60, 'k');
-    await call('hold_credits', { p_user_id: user, p_amount: 8, p_key: 'h' });
     await database.current.query(`begin; set local role purser_ledger;
-      update users set credits_suspended = true where id = '${user}';
+      update users set credits_suspended = true, credits_held = 8 where id = '${user}';
+      ${plantedHold({ user: `'${user}'`, amount: 8 })}
       reset role; commit`);
     expect(await set(user, 'A', { refunded: 500 })).toMatchObject({ amount: -50 });
     expect(await money()).toEqual({ balance: -40, debt: 40, remaining: 0 });
@@ -307,17 +308,16 @@ describe('a reversal', () => {
     await consume(user, 50, 'k');
     await set(user, 'A', { disputed: 500 });
     await bonus(user, 'b', 50);
-    // The lot has again what had been spent of it, so what was clawed back finds no room there.
-    const [usage] = await database.current.query<{ id: string }>(
-      `select id from credit_transactions where user_id = $1 and transaction_type = 'usage'`,
-      [user],
-    );
-    await call('refund_usage', {
-      p_user_id: user,
-      p_transaction_id: usage?.id ?? '',
-      p_key: 'k',
-      p_amount: 45,
-    });
+    // As after a usage refund: the lot has what had been spent of it.
+    await database.current.query(`begin; set local role purser_ledger;
+      update credit_grants set remaining = 45, exhausted_at = null where user_id = '${user}' and amount = 50 and paid;
+      update users set credits_balance = 45, credits_version = credits_version + 1, entry_count = entry_count + 1 where id = '${user}';
+      insert into credit_transactions (user_id, entry_number, transaction_type, amount, balance_after, held_after,
+        available_after, version, idempotency_key, lots, event_at, created_at)
+      select u.id::text, u.entry_count, 'usage_refund', 45, 45, 0, 45, u.credits_version, 'refund:k',
+        jsonb_build_array(jsonb_build_object('grant_id', g.id::text, 'amount', 45)), now(), now()
+      from users u join credit_grants g on g.user_id = u.id::text and g.amount = 50 and g.paid where u.id = '${user}';
+      reset role; commit`);
     await set(user, 'A', {});
     const { lots } = await state(user);
     expect(lots.map(({ remaining, paid }) => [remaining, paid])).toEqual([
