@@ -1,8 +1,12 @@
 import type { Checkout } from '../checkout/checkout.types.ts';
 import type { Settings } from '../config.ts';
 import type { Clock, Logger } from '../core/ports.ts';
+import type { Corrections } from '../credits/corrections.types.ts';
 import type { Credits } from '../credits/credits.types.ts';
+import type { DryRun } from '../credits/dryRun.ts';
+import type { Explain } from '../credits/explain.types.ts';
 import type { Holds } from '../credits/holds.types.ts';
+import type { Payments } from '../credits/payments.ts';
 import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
 import type { Webhook } from '../webhook/webhook.types.ts';
 import type { TokenVerifier } from './identity/tokens.ts';
@@ -15,8 +19,15 @@ export interface HealthChecks {
   redis(): Promise<void>;
 }
 
+/** The domains whose calls change balances, and have dry runs. */
+export interface Money {
+  credits: Credits;
+  holds: Holds;
+  corrections: Corrections;
+}
+
 /** Everything the HTTP API is given. It makes nothing of this itself. */
-export interface AppDeps {
+export interface AppDeps extends Money {
   settings: Settings;
   logger: Logger;
   clock: Clock;
@@ -27,9 +38,12 @@ export interface AppDeps {
   /** Origins pages may submit forms to, beside our own and Stripe's: the sandbox's. */
   formOrigins?: readonly string[];
   health: HealthChecks;
+  dryRun: DryRun<Money>;
   credits: Credits;
+  explain: Explain;
   holds: Holds;
   checkout: Checkout;
+  payments: Payments;
   webhook: Webhook;
   jobs: Jobs & { tick(): Promise<JobRun[]> };
   catalogue: { cost(feature: string, units: number): number };

@@ -1,6 +1,6 @@
 import type express from 'express';
 import { createApp } from '../api/app.ts';
-import type { HealthChecks } from '../api/deps.ts';
+import type { HealthChecks, Money } from '../api/deps.ts';
 import { createTokenVerifier } from '../api/identity/tokens.ts';
 import { createLifecycle, type Lifecycle } from '../api/lifecycle.ts';
 import type { Catalogue } from '../catalogue/catalogue.ts';
@@ -8,10 +8,14 @@ import { createCheckout } from '../checkout/checkout.ts';
 import { createPrices, type Prices } from '../checkout/prices.ts';
 import { createStripeCache } from '../checkout/stripeCache.ts';
 import type { Settings } from '../config.ts';
-import type { Clock, Logger, RunAfterResponse } from '../core/ports.ts';
+import type { Clock, Database, Logger, RunAfterResponse } from '../core/ports.ts';
+import { createCorrections } from '../credits/corrections.ts';
 import { createCredits } from '../credits/credits.ts';
+import { createDryRun } from '../credits/dryRun.ts';
+import { createExplain } from '../credits/explain.ts';
 import { createHolds } from '../credits/holds.ts';
-import { createMirror } from '../credits/mirror.ts';
+import { createMirror, type Mirror } from '../credits/mirror.ts';
+import { createPayments } from '../credits/payments.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
@@ -67,14 +71,17 @@ export function assemble(options: AssembleOptions): Assembly {
   const nowMs = () => clock.now().getTime();
   const mirror = createMirror({ redis, logger, nowMs, runAfterResponse });
   const buyUrl = () => `${publicUrl()}/pricing`;
-  const credits = createCredits({
-    db,
-    mirror,
-    buyUrl,
-    runAfterResponse,
-    welcomeCredits: catalogue.freePlan.welcomeCredits,
-  });
-  const holds = createHolds({ db, mirror, buyUrl });
+  const moneyOver = (database: Database, copies: Mirror): Money => {
+    const deps = { db: database, mirror: copies, buyUrl };
+    const { welcomeCredits } = catalogue.freePlan;
+    return {
+      credits: createCredits({ ...deps, runAfterResponse, welcomeCredits }),
+      holds: createHolds(deps),
+      corrections: createCorrections(deps),
+    };
+  };
+  const money = moneyOver(db, mirror);
+  const { credits } = money;
   const stripeCache = createStripeCache({ db, clock, logger, runAfterResponse });
   const prices = createPrices({
     cache: stripeCache,
@@ -126,9 +133,11 @@ export function assemble(options: AssembleOptions): Assembly {
     publicUrl,
     formOrigins,
     health,
-    credits,
-    holds,
+    ...money,
+    dryRun: createDryRun(db, moneyOver),
+    explain: createExplain({ db }),
     checkout,
+    payments: createPayments({ db, mirror }),
     webhook,
     jobs,
     catalogue,

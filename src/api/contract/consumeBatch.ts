@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { checkCost, cost, costChoice } from './credits.ts';
 import { declareRoute } from './declareRoute.ts';
+import { dryRunAnswer, dryRunQuery } from './dryRun.ts';
 import {
   descriptionSchema,
   idempotencyKeySchema,
@@ -42,7 +43,10 @@ const resultSchema = z
         description:
           '`conflict`: the key was used for another amount. `busy`: other work holds the user, nothing was spent; send the operation again with the same key.',
       }),
-    transaction_id: z.string().nullable().meta({ description: 'With `applied` and `replayed`.' }),
+    transaction_id: z
+      .string()
+      .nullable()
+      .meta({ description: 'With `applied` and `replayed`; of the former null in a dry run.' }),
     balance: z.int().nullable().meta({
       description:
         'After the spend, on a replay as first answered; of a refusal, as it stands; else null.',
@@ -59,7 +63,7 @@ export const consumeCreditsBatch = declareRoute({
   summary: 'Spend credits of many users at once',
   description: `Up to ${OPERATIONS_MAX} spends in one durable transaction, in a body of at most 256 KB. Each is judged by itself, those of one user in the order given, and each has its own outcome: the answer is 200 also when all are refused. After a 503 send the same body again; what was spent is answered as \`replayed\`.`,
   auth: 'service',
-  query: z.strictObject({}),
+  query: dryRunQuery,
   body: z
     .strictObject({
       operations: z
@@ -71,7 +75,9 @@ export const consumeCreditsBatch = declareRoute({
   responses: {
     200: {
       description: 'What became of each, in the order of the request.',
-      body: z.object({ results: z.array(resultSchema) }).meta({ id: 'ConsumeBatchAnswer' }),
+      body: z
+        .object({ results: z.array(resultSchema), ...dryRunAnswer })
+        .meta({ id: 'ConsumeBatchAnswer' }),
     },
   },
   errors: ['overloaded', 'dependency_down'],

@@ -7,6 +7,7 @@ import {
 } from '../../credits/holds.types.ts';
 import { checkCost, cost, costChoice } from './credits.ts';
 import { declareRoute } from './declareRoute.ts';
+import { dryRunAnswer, dryRunQuery, writtenIdSchema } from './dryRun.ts';
 import {
   amountSchema,
   descriptionSchema,
@@ -41,6 +42,7 @@ const holdState = {
 const holdSchema = z
   .object({
     ...holdState,
+    hold_id: writtenIdSchema,
     transaction_id: z
       .string()
       .nullable()
@@ -49,6 +51,7 @@ const holdSchema = z
     held: z.int(),
     available: z.int(),
     version: z.int(),
+    ...dryRunAnswer,
   })
   .meta({ id: 'Hold' });
 
@@ -80,7 +83,7 @@ export const createHold = declareRoute({
     'For work whose price is known, or that may fail: reserve first, then capture what it took or release the rest. What is held is not available to anybody else; a hold that is forgotten gives its credits back when it expires. Its description and metadata go to the entries of its captures.',
   auth: 'service',
   headers: idempotencyHeaders,
-  query: z.strictObject({}),
+  query: dryRunQuery,
   body: z
     .strictObject({
       user_id: userIdSchema,
@@ -119,7 +122,7 @@ export const captureHold = declareRoute({
   auth: 'service',
   params,
   headers: idempotencyHeaders,
-  query: z.strictObject({}),
+  query: dryRunQuery,
   body: z
     .strictObject({ amount: amountSchema.optional(), ...notes })
     .meta({ id: 'CaptureRequest' }),
@@ -154,7 +157,7 @@ export const releaseHold = declareRoute({
     'What was captured stays captured. Repeatable without a key: a hold that has ended, however, is answered as it is.',
   auth: 'service',
   params,
-  query: z.strictObject({}),
+  query: dryRunQuery,
   body: z.strictObject({}),
   bodyOptional: true,
   responses: { 200: { description: 'The hold, ended.', body: holdSchema } },
@@ -170,7 +173,7 @@ export const extendHold = declareRoute({
   description: 'Never shortens: a hold that lasts longer already is answered as it is.',
   auth: 'service',
   params,
-  query: z.strictObject({}),
+  query: dryRunQuery,
   body: z.strictObject({ expires_in_seconds: secondsSchema }).meta({ id: 'ExtendRequest' }),
   responses: { 200: { description: 'The hold.', body: holdSchema } },
   errors: ['not_found', 'user_not_found', 'hold_ended', 'overloaded', 'dependency_down'],

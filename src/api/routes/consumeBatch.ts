@@ -3,6 +3,7 @@ import { consumeCreditsBatch } from '../contract/consumeBatch.ts';
 import { costOf, type Priced } from '../costOf.ts';
 import { defineRoute } from '../defineRoute.ts';
 import type { AppDeps } from '../deps.ts';
+import { mutateMoney } from '../mutateMoney.ts';
 import { type FieldError, invalidRequest } from '../problems.ts';
 
 /** Prices all operations, or names each that has none. Errors: `invalid_request`. */
@@ -28,17 +29,17 @@ function costsOf(deps: AppDeps, operations: Priced[]): number[] {
 }
 
 export const consumeBatchRoutes = [
-  defineRoute(consumeCreditsBatch, async (deps, { body: { operations } }) => {
+  defineRoute(consumeCreditsBatch, async (deps, { body: { operations }, query }) => {
     const costs = costsOf(deps, operations);
-    const results = await deps.credits.consumeBatch(
-      operations.map((operation, index) => ({
-        userId: operation.user_id,
-        amount: costs[index] ?? 0,
-        idempotencyKey: operation.idempotency_key,
-        description: operation.description,
-        metadata: operation.metadata,
-      })),
-    );
-    return { body: { results } };
+    const spends = operations.map((operation, index) => ({
+      userId: operation.user_id,
+      amount: costs[index] ?? 0,
+      idempotencyKey: operation.idempotency_key,
+      description: operation.description,
+      metadata: operation.metadata,
+    }));
+    return mutateMoney(deps, query, async ({ credits }) => ({
+      answer: { results: await credits.consumeBatch(spends) },
+    }));
   }),
 ];

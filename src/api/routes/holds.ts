@@ -8,42 +8,42 @@ import {
 } from '../contract/holds.ts';
 import { costOf } from '../costOf.ts';
 import { defineRoute } from '../defineRoute.ts';
-
-const replayHeaders = (replayed: boolean): Record<string, string> =>
-  replayed ? { 'Idempotency-Replayed': 'true' } : {};
+import { mutateMoney } from '../mutateMoney.ts';
 
 export const holdRoutes = [
-  defineRoute(createHold, async (deps, { body, headers }) => {
-    const { answer, replayed } = await deps.holds.create({
-      userId: body.user_id,
-      amount: costOf(deps, body),
-      expiresInSeconds: body.expires_in_seconds,
-      idempotencyKey: headers['idempotency-key'],
-      description: body.description,
-      metadata: body.metadata,
-    });
-    return { body: answer, headers: replayHeaders(replayed) };
-  }),
+  defineRoute(createHold, (deps, { body, headers, query }) =>
+    mutateMoney(deps, query, ({ holds }) =>
+      holds.create({
+        userId: body.user_id,
+        amount: costOf(deps, body),
+        expiresInSeconds: body.expires_in_seconds,
+        idempotencyKey: headers['idempotency-key'],
+        description: body.description,
+        metadata: body.metadata,
+      }),
+    ),
+  ),
 
-  defineRoute(captureHold, async ({ holds }, { params, body, headers }) => {
-    const { answer, replayed } = await holds.capture({
-      ...params,
-      ...body,
-      idempotencyKey: headers['idempotency-key'],
-    });
-    return { body: answer, headers: replayHeaders(replayed) };
-  }),
+  defineRoute(captureHold, (deps, { params, body, headers, query }) =>
+    mutateMoney(deps, query, ({ holds }) =>
+      holds.capture({ ...params, ...body, idempotencyKey: headers['idempotency-key'] }),
+    ),
+  ),
 
-  defineRoute(releaseHold, async ({ holds }, { params }) => ({
-    body: await holds.release(params.holdId),
-  })),
+  defineRoute(releaseHold, (deps, { params, query }) =>
+    mutateMoney(deps, query, async ({ holds }) => ({
+      answer: await holds.release(params.holdId),
+    })),
+  ),
 
-  defineRoute(extendHold, async ({ holds }, { params, body }) => ({
-    body: await holds.extend({
-      holdId: params.holdId,
-      expiresInSeconds: body.expires_in_seconds,
-    }),
-  })),
+  defineRoute(extendHold, (deps, { params, body, query }) =>
+    mutateMoney(deps, query, async ({ holds }) => ({
+      answer: await holds.extend({
+        holdId: params.holdId,
+        expiresInSeconds: body.expires_in_seconds,
+      }),
+    })),
+  ),
 
   defineRoute(getHold, async ({ holds }, { params }) => ({
     body: await holds.get(params.holdId),

@@ -1,10 +1,13 @@
 import type { Route } from '../defineRoute.ts';
 import { checkoutRoutes } from './checkout.ts';
 import { consumeBatchRoutes } from './consumeBatch.ts';
+import { correctionRoutes } from './corrections.ts';
 import { creditRoutes } from './credits.ts';
+import { explainRoutes } from './explain.ts';
 import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
 import { operationRoutes } from './operations.ts';
+import { paymentRoutes } from './payments.ts';
 import { userRoutes } from './users.ts';
 
 /**
@@ -14,9 +17,12 @@ import { userRoutes } from './users.ts';
 export const routes: readonly Route[] = [
   ...creditRoutes,
   ...consumeBatchRoutes,
+  ...correctionRoutes,
   ...holdRoutes,
   ...checkoutRoutes,
+  ...explainRoutes,
   ...userRoutes,
+  ...paymentRoutes,
   ...operationRoutes,
   ...healthRoutes,
 ];
