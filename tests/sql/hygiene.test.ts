@@ -315,7 +315,7 @@ describe('at 20,000 rows', () => {
     for (const table of [...Object.keys(TABLES), 'users']) {
       await database.current.query(`analyze ${table}`);
     }
-  });
+  }, 60_000);
 
   it.each([
     'select * from credit_transactions',
