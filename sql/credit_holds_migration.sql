@@ -32,10 +32,12 @@ alter table public.credit_holds
   add column if not exists balance_after bigint not null,
   add column if not exists held_after bigint not null,
   add column if not exists available_after bigint not null,
-  add column if not exists version bigint not null;
+  add column if not exists version bigint not null,
+  add column if not exists while_suspended boolean not null;
 comment on column public.credit_holds.status is 'open; captured (all of it); released (by the caller); expired (its time came). Only open ones reserve.';
 comment on column public.credit_holds.first_expires_at is 'expires_at as it was first answered; extend_hold moves expires_at alone.';
 comment on column public.credit_holds.available_after is 'With balance_after, held_after and version: the account right after the hold was made.';
+comment on column public.credit_holds.while_suspended is 'Made while the account was suspended, so it reserves no credits of a plan.';
 
 -- ---------------------------------------------------------------------------------------------
 -- Private helpers
@@ -173,12 +175,13 @@ begin
     v_user := purser.set_held(v_user, v_user.credits_held + p_amount);
     insert into public.credit_holds (
       user_id, idempotency_key, amount, expires_at, first_expires_at, description, metadata,
-      created_at, updated_at, balance_after, held_after, available_after, version)
+      created_at, updated_at, balance_after, held_after, available_after, version, while_suspended)
     values (
       v_user.user_id, 'hold:' || p_key, p_amount,
       v_now + make_interval(secs => p_expires_in_seconds), v_now + make_interval(secs => p_expires_in_seconds),
       p_description, coalesce(p_metadata, '{}'), v_now, v_now,
-      v_user.credits_balance, v_user.credits_held, purser.available(v_user), v_user.credits_version)
+      v_user.credits_balance, v_user.credits_held, purser.available(v_user), v_user.credits_version,
+      v_user.credits_suspended)
     returning * into v_hold;
     return purser.hold_answer('applied', v_hold, v_user);
   end if;
@@ -209,7 +212,8 @@ $$;
 --   suspended             of an expired hold: it would have passed without the suspension
 --   not_found             no such hold; with user_id: its account is closed
 -- An open hold is captured whatever the account has become since, suspended as well: the credits
--- were promised. A late capture, of an expired hold, is judged like any spend.
+-- were promised. Of a hold made while suspended, plan lots pay last. A late capture, of an expired
+-- hold, is judged like any spend.
 -- Locks: the user row.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.capture_hold(
@@ -221,6 +225,7 @@ declare
   v_hold public.credit_holds;
   v_user purser.accounts;
   v_payer purser.accounts;
+  v_lots jsonb := '[]';
   v_now timestamptz;
   v_key text;
   v_entry public.credit_transactions;
@@ -285,10 +290,14 @@ begin
   if not v_late then
     v_user.credits_held := v_user.credits_held - v_amount;
     v_payer.credits_suspended := false;
+    -- Else holding and capturing would be a way to spend the very credits that are suspended.
+    if v_hold.while_suspended then
+      v_lots := purser.take_up_to(v_user, v_amount, v_now);
+    end if;
   end if;
+  v_lots := v_lots || purser.take_from_lots(v_payer, v_amount - purser.lots_total(v_lots), v_now);
   v_entry := purser.append_entry(
-    v_user, 'usage', -v_amount, v_key, v_now,
-    purser.take_from_lots(v_payer, v_amount, v_now),
+    v_user, 'usage', -v_amount, v_key, v_now, v_lots,
     coalesce(p_description, v_hold.description),
     coalesce(p_metadata, v_hold.metadata) || jsonb_build_object(
       'hold_id', p_hold_id,

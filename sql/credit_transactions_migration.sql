@@ -404,8 +404,7 @@ $$;
 reset role;
 
 call purser.make_room(
-  array['credit_transactions', 'credit_sources', 'credit_grants', 'credit_holds', 'closed_accounts', 'audit_events', 'reconciliation_findings'],
-  array['validate_credits_consistency', 'sync_user_credits']);
+  array['credit_transactions', 'credit_sources', 'credit_grants', 'credit_holds', 'closed_accounts', 'audit_events', 'reconciliation_findings']);
 
 do $$
 declare
@@ -1617,6 +1616,23 @@ begin
 end
 $$;
 
+-- An entry as histories and statements show it. reverses: the entry it takes back, by number and id.
+create or replace function purser.entry_record(p_entry public.credit_transactions)
+returns jsonb language plpgsql stable set search_path = '' as $$
+begin
+  return jsonb_build_object(
+    'id', p_entry.id::text, 'entry_number', p_entry.entry_number, 'transaction_type', p_entry.transaction_type,
+    'amount', p_entry.amount, 'balance_after', p_entry.balance_after, 'description', p_entry.description,
+    'idempotency_key', p_entry.idempotency_key, 'reverses', p_entry.reverses,
+    'reverses_transaction_id', case when p_entry.reverses is not null then (
+      select t.id::text from public.credit_transactions t
+      where t.user_id = p_entry.user_id and t.entry_number = p_entry.reverses) end,
+    'stripe_session_id', p_entry.stripe_session_id,
+    'stripe_payment_intent_id', p_entry.stripe_payment_intent_id, 'stripe_invoice_id', p_entry.stripe_invoice_id,
+    'metadata', p_entry.metadata, 'event_at', purser.iso(p_entry.event_at), 'created_at', purser.iso(p_entry.created_at));
+end
+$$;
+
 -- ---------------------------------------------------------------------------------------------
 -- list_credit_transactions: a page of a user's entries, newest first.
 --   p_limit         1 to 100
@@ -1640,17 +1656,11 @@ begin
   if v_user_id is null then
     return jsonb_build_object('outcome', 'not_found', 'user_id', p_user_id);
   end if;
-  select coalesce(jsonb_agg(jsonb_build_object(
-      'id', p.id::text, 'entry_number', p.entry_number, 'transaction_type', p.transaction_type,
-      'amount', p.amount, 'balance_after', p.balance_after, 'description', p.description,
-      'idempotency_key', p.idempotency_key, 'stripe_session_id', p.stripe_session_id,
-      'stripe_payment_intent_id', p.stripe_payment_intent_id, 'stripe_invoice_id', p.stripe_invoice_id,
-      'metadata', p.metadata, 'event_at', purser.iso(p.event_at), 'created_at', purser.iso(p.created_at))
-      order by p.entry_number desc) filter (where p.place <= v_limit), '[]'),
+  select coalesce(jsonb_agg(purser.entry_record(p.t) order by p.entry_number desc) filter (where p.place <= v_limit), '[]'),
     coalesce(bool_or(p.place > v_limit), false)
   into v_data, v_more
   from (
-    select t.*, row_number() over (order by t.entry_number desc) as place
+    select t, t.entry_number, row_number() over (order by t.entry_number desc) as place
     from public.credit_transactions t
     where t.user_id = v_user_id
       and (p_before_entry is null or t.entry_number < p_before_entry)
@@ -1781,94 +1791,6 @@ begin
       select from public.credit_grants g join public.users u on u.id = purser.to_user_id(g.user_id)
       where g.exhausted_at is null and g.expires_at <= v_now
         and u.credits_balance - u.credits_held > 0)));
-end
-$$;
-
--- ---------------------------------------------------------------------------------------------
--- validate_credits_consistency: every drift there is; no rows = consistent. Closed accounts are
--- read from their tombstone. Reads one snapshot.
--- ---------------------------------------------------------------------------------------------
-create or replace function public.validate_credits_consistency()
-returns table (user_id text, issue text, expected bigint, actual bigint, detail jsonb)
-language sql stable security definer set search_path = '' as $$
-  with accounts as (
-    select u.id::text as user_id, u.credits_balance, u.credits_debt, u.entry_count from public.users u
-    union all
-    select c.user_id, c.credits_balance, c.credits_debt, c.entry_count from public.closed_accounts c),
-  entries as (
-    select t.user_id, sum(t.amount) as total, count(*) as entries, max(t.entry_number) as last_number
-    from public.credit_transactions t group by t.user_id),
-  lots as (
-    select g.user_id, sum(g.remaining) as remaining from public.credit_grants g
-    where g.exhausted_at is null group by g.user_id),
-  joined as (
-    select coalesce(a.user_id, e.user_id, l.user_id) as user_id, a.user_id is null as missing,
-           coalesce(a.credits_balance, 0) as balance, coalesce(a.credits_debt, 0) as debt,
-           coalesce(a.entry_count, 0) as entry_count, coalesce(e.total, 0)::bigint as total,
-           coalesce(e.entries, 0) as entries, coalesce(e.last_number, 0) as last_number,
-           coalesce(l.remaining, 0)::bigint as remaining
-    from accounts a
-    full join entries e on e.user_id = a.user_id
-    full join lots l on l.user_id = coalesce(a.user_id, e.user_id))
-  select j.user_id, 'account_missing', j.total, null::bigint, '{}'::jsonb from joined j where j.missing
-  union all
-  select j.user_id, 'balance', j.total, j.balance, '{}' from joined j
-  where not j.missing and j.balance <> j.total
-  union all
-  select j.user_id, 'lots', j.balance, j.remaining - j.debt,
-         jsonb_build_object('remaining', j.remaining, 'debt', j.debt)
-  from joined j where not j.missing and j.remaining - j.debt <> j.balance
-  union all
-  select j.user_id, 'debt', 0::bigint, j.debt, jsonb_build_object('remaining', j.remaining)
-  from joined j where j.debt > 0 and j.remaining > 0
-  union all
-  select j.user_id, 'numbering', j.entries, greatest(j.last_number, j.entry_count),
-         jsonb_build_object('entries', j.entries, 'last_number', j.last_number, 'entry_count', j.entry_count)
-  from joined j where not j.missing and (j.entries <> j.last_number or j.entries <> j.entry_count)
-  union all
-  select s.user_id, 'running_balance', s.before + s.amount, s.balance_after,
-         jsonb_build_object('entry_number', s.entry_number)
-  from (
-    select t.user_id, t.entry_number, t.amount, t.balance_after,
-           coalesce(lag(t.balance_after) over (partition by t.user_id order by t.entry_number), 0) as before
-    from public.credit_transactions t) s
-  where s.before + s.amount <> s.balance_after;
-$$;
-
--- ---------------------------------------------------------------------------------------------
--- sync_user_credits: sets a user's projection (balance, debt, entry count) to what the entries
--- and lots say; writes an audit event and raises the version when something changed.
--- Answers {user_id, before, after, changed}. Errors: user_not_found (PT404). Locks: the user row.
--- ---------------------------------------------------------------------------------------------
-create or replace function public.sync_user_credits(p_user_id text)
-returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
-declare
-  v_user purser.accounts;
-  v_total bigint;
-  v_last bigint;
-  v_remaining bigint;
-  v_before jsonb;
-  v_after jsonb;
-begin
-  v_user := purser.lock_user(p_user_id);
-  if v_user.id is null then
-    perform purser.raise_error(404, 'user_not_found', format('There is no user %s.', p_user_id));
-  end if;
-  select coalesce(sum(t.amount), 0), coalesce(max(t.entry_number), 0) into v_total, v_last
-  from public.credit_transactions t where t.user_id = v_user.user_id;
-  select coalesce(sum(g.remaining), 0) into v_remaining
-  from public.credit_grants g where g.user_id = v_user.user_id and g.exhausted_at is null;
-  v_before := jsonb_build_object('balance', v_user.credits_balance, 'debt', v_user.credits_debt, 'entry_count', v_user.entry_count);
-  v_after := jsonb_build_object('balance', v_total, 'debt', greatest(v_remaining - v_total, 0), 'entry_count', v_last);
-  if v_before <> v_after then
-    update public.users u
-    set credits_balance = v_total, credits_debt = greatest(v_remaining - v_total, 0),
-        entry_count = v_last, credits_version = u.credits_version + 1
-    where u.id = v_user.id;
-    insert into public.audit_events (actor, action, user_id, reason, before, after)
-    values ('sql', 'sync_user_credits', v_user.user_id, 'projection differed from the entries', v_before, v_after);
-  end if;
-  return jsonb_build_object('user_id', v_user.user_id, 'before', v_before, 'after', v_after, 'changed', v_before <> v_after);
 end
 $$;
 

@@ -385,7 +385,8 @@ $$;
 --   p_actor, p_reason  a person's own doing: audited in the same transaction
 -- Answers {outcome: applied | unchanged | stale, payment, version, user_id, ..., transaction_id,
 --   amount, mirror}. stale: the row has moved on to `version` since it was read, or its grant was
--- just written; nothing was written: read again, ask Stripe again. unchanged: it has that state.
+-- just written; nothing was written: read again, ask Stripe again. unchanged: it has that state
+-- already, whichever version was read.
 -- transaction_id and amount (signed): the entry that followed, null where none did. While the account
 -- is closed no entry is written; it is when the account returns. Before the grant is known, the row
 -- waits for it.
@@ -423,21 +424,28 @@ begin
     v_user := purser.expire_due(v_user, v_now);
   end if;
 
-  select * into v_before from public.payments p where p.payment = p_payment for update;
-  if coalesce(v_before.version, 0) is distinct from p_version then
-    return purser.payment_answer(p_payment, v_before) || jsonb_build_object('outcome', 'stale');
-  end if;
-  v_row := v_before;
-  v_row.user_id := coalesce(v_source.user_id, v_before.user_id);
-  v_row.entry_number := coalesce(v_source.entry_number, v_before.entry_number);
-  v_row.currency := coalesce(lower(p_currency), v_before.currency);
-  v_row.paid := p_paid;
-  v_row.refunded := p_refunded;
-  v_row.disputed := p_disputed;
-  v_row.status := coalesce(p_status, v_before.status);
-  v_row.detail := coalesce(nullif(p_detail, '{}'), v_before.detail, '{}');
-  v_changed := v_row is distinct from v_before;
-  if v_before.payment is null then
+  -- Twice at most: again when somebody made the row between the look and the insert.
+  for v_round in 1..2 loop
+    select * into v_before from public.payments p where p.payment = p_payment for update;
+    v_row := v_before;
+    v_row.user_id := coalesce(v_source.user_id, v_before.user_id);
+    v_row.entry_number := coalesce(v_source.entry_number, v_before.entry_number);
+    v_row.currency := coalesce(lower(p_currency), v_before.currency);
+    v_row.paid := p_paid;
+    v_row.refunded := p_refunded;
+    v_row.disputed := p_disputed;
+    v_row.status := coalesce(p_status, v_before.status);
+    v_row.detail := coalesce(nullif(p_detail, '{}'), v_before.detail, '{}');
+    v_changed := v_row is distinct from v_before;
+    -- Whoever finds his own words there has lost no race: it may be his own call, whose answer was
+    -- lost and which is repeated.
+    if coalesce(v_before.version, 0) is distinct from p_version and
+       (v_row.currency, v_row.paid, v_row.refunded, v_row.disputed, v_row.status, v_row.detail) is distinct from
+       (v_before.currency, v_before.paid, v_before.refunded, v_before.disputed, v_before.status, v_before.detail)
+    then
+      return purser.payment_answer(p_payment, v_before) || jsonb_build_object('outcome', 'stale');
+    end if;
+    exit when v_before.payment is not null;
     insert into public.payments (
       payment, user_id, entry_number, currency, paid, refunded, disputed, status, detail, created_at, updated_at)
     values (
@@ -445,11 +453,10 @@ begin
       v_row.disputed, v_row.status, v_row.detail, v_now, v_now)
     on conflict (payment) do nothing
     returning * into v_row;
-    if not found then
-      -- Somebody made it since the look.
-      select * into v_row from public.payments p where p.payment = p_payment;
-      return purser.payment_answer(p_payment, v_row) || jsonb_build_object('outcome', 'stale');
-    end if;
+    exit when found;
+  end loop;
+  if v_row.payment is null then
+    perform purser.raise_error(503, 'dependency_down', format('The payment %s is being made and unmade by others; try again.', p_payment));
   end if;
   -- With the payment locked: a grant that claimed it since the first look has committed, or waits
   -- for this row and reads it then. For the former the user was not locked.

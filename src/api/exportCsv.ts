@@ -1,7 +1,7 @@
-import { Readable } from 'node:stream';
-import { stringify } from 'csv-stringify';
+import type { Readable } from 'node:stream';
 import type { Credits, CreditTransaction, TransactionFilter } from '../credits/credits.types.ts';
 import { TRANSACTIONS_PAGE_MAX } from './contract/primitives.ts';
+import { type CsvRow, toCsv } from './csv.ts';
 
 const COLUMNS = [
   'id',
@@ -13,15 +13,15 @@ const COLUMNS = [
   'balance_after',
   'description',
   'idempotency_key',
+  'reverses',
+  'reverses_transaction_id',
   'stripe_session_id',
   'stripe_payment_intent_id',
   'stripe_invoice_id',
   'metadata',
 ] as const satisfies readonly (keyof CreditTransaction)[];
 
-type Row = Record<string, unknown>;
-
-const toRow = (transaction: CreditTransaction): Row => ({
+const toRow = (transaction: CreditTransaction): CsvRow => ({
   ...transaction,
   // Written here, since the CSV writer would take null members of the object for empty cells.
   metadata: JSON.stringify(transaction.metadata),
@@ -41,7 +41,7 @@ export async function exportCsv(
     credits.transactions({ ...filter, cursor, limit: Math.min(rowsLeft, TRANSACTIONS_PAGE_MAX) });
   const first = await pageAt(filter.cursor, limit);
 
-  async function* rows(): AsyncGenerator<Row> {
+  async function* rows(): AsyncGenerator<CsvRow> {
     let page = first;
     for (let rowsLeft = limit; ; ) {
       for (const transaction of page.data) yield toRow(transaction);
@@ -57,17 +57,5 @@ export async function exportCsv(
     }
   }
 
-  const csv = stringify({
-    header: true,
-    columns: [...COLUMNS],
-    // Descriptions are written by an app's users; a spreadsheet must not run them.
-    escape_formulas: true,
-    record_delimiter: '\r\n',
-    // The writer quotes for its own record delimiter only; a lone line feed splits a row as well.
-    quoted_match: /[\r\n]/,
-  });
-  const source = Readable.from(rows());
-  source.once('error', (error) => csv.destroy(error));
-  csv.once('close', () => source.destroy());
-  return source.pipe(csv);
+  return toCsv(COLUMNS, rows());
 }

@@ -3,12 +3,14 @@ import type { Effect } from '../credits/effects.ts';
 import { findBuyer } from './buyer.ts';
 import { creditsOfPrice, type PriceWorth } from './creditsOfPrice.ts';
 import { type InvoicePart, invoiceCredits } from './invoiceCredits.ts';
+import { paymentsOfInvoice } from './invoicePayments.ts';
 import { grantEffect, idOf, type SettledLine, type SettlementDeps } from './settlement.ts';
 import { settleSession } from './settleSession.ts';
 import { callStripe } from './stripeErrors.ts';
 
 const LINES_MAX = 1000;
-const PAYMENTS_MAX = 100;
+/** A grant names at most 100 payments, the customer balance among them. */
+const PAYMENTS_MAX = 99;
 
 /**
  * Reads a paid invoice from Stripe and says what it leads to. The invoice behind a checkout
@@ -35,7 +37,8 @@ export async function settleInvoice(
       { kind: 'ignore', reason: 'invoices of subscriptions are not credited by this version' },
     ];
   }
-  const paymentIntentId = await paymentIntentOf(stripe, invoiceId);
+  const payments = await readPayments(stripe, invoiceId);
+  const paymentIntentId = firstIntentOf(payments);
   const session = paymentIntentId === null ? null : await sessionOf(stripe, paymentIntentId);
   if (session !== null) return (await settleSession(deps, session.id, paidAt)).effects;
 
@@ -70,6 +73,7 @@ export async function settleInvoice(
       sessionId: null,
       invoiceId,
       paymentIntentId,
+      payments: paymentsOfInvoice(invoice, payments),
       currency: invoice.currency,
       amountTotal: invoice.total,
       paidAt,
@@ -78,13 +82,15 @@ export async function settleInvoice(
   ];
 }
 
-/** Since API version basil an invoice does not name its payment; its invoice payments do. */
-async function paymentIntentOf(stripe: Stripe, invoiceId: string): Promise<string | null> {
-  const payments = await callStripe(() =>
+function readPayments(stripe: Stripe, invoiceId: string): Promise<Stripe.InvoicePayment[]> {
+  return callStripe(() =>
     stripe.invoicePayments
       .list({ invoice: invoiceId, status: 'paid', limit: 100 })
       .autoPagingToArray({ limit: PAYMENTS_MAX }),
   );
+}
+
+function firstIntentOf(payments: Stripe.InvoicePayment[]): string | null {
   for (const { payment } of payments) {
     const id = idOf(payment.payment_intent);
     if (id !== null) return id;

@@ -57,13 +57,19 @@ async function effectsOfSession(
       { kind: 'park', waiting_for: customerId, reason: 'nobody is known as the buyer' },
     ];
   }
+  const paymentIntentId = idOf(session.payment_intent);
+  const { currency, amount_total: amountTotal } = session;
   const grant = grantEffect(deps.clock, {
     userId,
     sessionId: session.id,
     invoiceId: idOf(session.invoice),
-    paymentIntentId: idOf(session.payment_intent),
-    currency: session.currency,
-    amountTotal: session.amount_total,
+    paymentIntentId,
+    payments:
+      paymentIntentId === null
+        ? []
+        : [{ payment: paymentIntentId, paid: amountTotal ?? 0, currency }],
+    currency,
+    amountTotal,
     paidAt,
     lines,
   });

@@ -1,7 +1,7 @@
 import type Stripe from 'stripe';
 import type { Catalogue } from '../catalogue/catalogue.ts';
 import type { Clock, Database, Logger } from '../core/ports.ts';
-import type { Effect, GrantLot } from '../credits/effects.ts';
+import type { Effect, GrantLot, GrantPayment } from '../credits/effects.ts';
 
 /**
  * What sessions and invoices have in common: one settlement, known by all its identities, whose
@@ -31,6 +31,8 @@ export interface Settlement {
   sessionId: string | null;
   invoiceId: string | null;
   paymentIntentId: string | null;
+  /** Everything that paid for it. */
+  payments: GrantPayment[];
   currency: string | null;
   amountTotal: number | null;
   /** When it was paid, at Stripe. */
@@ -60,6 +62,7 @@ export function grantEffect(
     type: 'purchase',
     key,
     sources,
+    payments: settlement.payments,
     lots: lines.map((line) => toLot(clock, settlement, line)),
     description: lines
       .map((line) => (line.quantity === 1 ? line.name : `${line.name} × ${line.quantity}`))

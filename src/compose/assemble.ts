@@ -12,8 +12,10 @@ import type { Clock, Database, Logger, RunAfterResponse } from '../core/ports.ts
 import { createCorrections } from '../credits/corrections.ts';
 import { createCredits } from '../credits/credits.ts';
 import { createDryRun } from '../credits/dryRun.ts';
+import { createExplain } from '../credits/explain.ts';
 import { createHolds } from '../credits/holds.ts';
 import { createMirror, type Mirror } from '../credits/mirror.ts';
+import { createPayments } from '../credits/payments.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
@@ -133,7 +135,9 @@ export function assemble(options: AssembleOptions): Assembly {
     health,
     ...money,
     dryRun: createDryRun(db, moneyOver),
+    explain: createExplain({ db }),
     checkout,
+    payments: createPayments({ db, mirror }),
     webhook,
     jobs,
     catalogue,

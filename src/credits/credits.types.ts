@@ -42,6 +42,10 @@ export interface CreditTransaction {
   balance_after: number;
   description: string | null;
   idempotency_key: string;
+  /** Number of the entry that this one takes back, in whole or in part. */
+  reverses: number | null;
+  /** Its id. */
+  reverses_transaction_id: string | null;
   stripe_session_id: string | null;
   stripe_payment_intent_id: string | null;
   stripe_invoice_id: string | null;

@@ -12,6 +12,15 @@ export interface GrantLot {
   price_id: string;
 }
 
+/** Something that paid for a grant; see payments in sql/payments_migration.sql. */
+export interface GrantPayment {
+  /** pi_..., or ch_... where there is no intent, or balance:in_... for customer balance. */
+  payment: string;
+  /** In the smallest unit of the currency. */
+  paid: number;
+  currency: string | null;
+}
+
 /**
  * What an event leads to. TypeScript decides which effect with which economic key;
  * apply_webhook_effects decides whether and how much, all in one transaction.
@@ -25,6 +34,8 @@ export type Effect =
       key: string;
       /** All identities of the settlement: checkout:cs_, invoice:in_, payment:pi_. */
       sources: string[];
+      /** Everything that paid for it, customer balance too; claw-backs are shares of their sum. */
+      payments: GrantPayment[];
       lots: GrantLot[];
       description: string;
       metadata: Record<string, unknown>;
@@ -32,6 +43,21 @@ export type Effect =
       payment_intent_id: string | null;
       invoice_id: string | null;
       event_at: string;
+    }
+  | {
+      /** What became of a payment. The first effect, and one at most: see `read_again`. */
+      kind: 'payment_state';
+      payment: string;
+      /** As read before Stripe was asked; 0 = there was no row. */
+      version: number;
+      paid: number;
+      /** Refunds that succeeded. */
+      refunded: number;
+      /** Disputes that are open or lost; inquiries and disputes that were won count 0. */
+      disputed: number;
+      currency: string | null;
+      status: string | null;
+      detail: Record<string, unknown>;
     }
   | { kind: 'checkout_state'; session_id: string; state: 'complete' | 'expired' | 'failed' }
   | { kind: 'customer'; customer_id: string; user_id: string }
@@ -49,13 +75,17 @@ export type Effect =
 
 export interface EffectResult {
   kind: Effect['kind'];
-  outcome: 'applied' | 'replayed' | 'conflict' | 'not_found' | 'linked' | 'exists';
-  user_id?: string;
+  outcome: 'applied' | 'replayed' | 'conflict' | 'not_found' | 'linked' | 'exists' | 'unchanged';
+  user_id?: string | null;
   mirror?: MirrorRecord | null;
 }
 
 export interface AppliedEffects {
-  outcome: 'applied' | 'parked' | 'ignored' | 'stale';
+  /**
+   * `stale`: the lease was lost. `read_again`: the payment has moved since its version was read;
+   * nothing was written, and the lease stands.
+   */
+  outcome: 'applied' | 'parked' | 'ignored' | 'stale' | 'read_again';
   reason: string | null;
   results: EffectResult[];
   /** Other events of the same object are due. */
@@ -93,8 +123,8 @@ export async function applyEffects(
   });
   for (const [index, result] of applied.results.entries()) {
     const effect = effects[index];
-    if (effect?.kind !== 'grant') continue;
     if (result.mirror && result.user_id) mirror.update(result.user_id, result.mirror);
+    if (effect?.kind !== 'grant') continue;
     reportGrant(logger, effect, result.outcome);
     if (effect.session_id && (result.outcome === 'applied' || result.outcome === 'replayed')) {
       await redis

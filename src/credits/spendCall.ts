@@ -28,8 +28,15 @@ export interface SpendCallDeps {
   mirror: (records: UserMirrorRecord[]) => Promise<void>;
 }
 
+export interface Settled<P extends Pending> {
+  /** Answers the callers; not before the books of the queue are right. */
+  answer(): void;
+  /** Not decided by this call: to be sent again, alone. */
+  undecided: P[];
+}
+
 /**
- * Asks the database to do these spends in one call and answers their callers. Never rejects.
+ * Asks the database to do these spends in one call. Never rejects.
  *
  * `alone`: they are all of one user, and the call waits for its lock. Otherwise users whose rows
  * are locked are skipped, and their spends given back to be sent alone; so are those that failed
@@ -40,35 +47,44 @@ export async function settleSpends<P extends Pending>(
   deps: SpendCallDeps,
   spends: P[],
   alone: boolean,
-): Promise<P[]> {
+): Promise<Settled<P>> {
+  if (spends.length === 0) return { answer: () => {}, undecided: [] };
   let answer: Answer;
   try {
     answer = await send(deps.db, spends, alone);
   } catch (error) {
     // A dependency that is away is away for each of them; asking one by one would bury it.
     if (isRetryable(error) || (spends.length === 1 && alone)) {
-      for (const spend of spends) spend.reject(error);
-      return [];
+      return { answer: () => rejectAll(spends, error), undecided: [] };
     }
-    if (spends.length === 1) return spends;
+    if (spends.length === 1) return { answer: () => {}, undecided: spends };
     const half = Math.ceil(spends.length / 2);
-    return [
-      ...(await settleSpends(deps, spends.slice(0, half), alone)),
-      ...(await settleSpends(deps, spends.slice(half), alone)),
-    ];
+    const first = await settleSpends(deps, spends.slice(0, half), alone);
+    const second = await settleSpends(deps, spends.slice(half), alone);
+    return {
+      answer() {
+        first.answer();
+        second.answer();
+      },
+      undecided: [...first.undecided, ...second.undecided],
+    };
   }
   const { outcomes, mirrors } = answer;
   // Begun before anybody is answered, so that a check sent upon the answer knows of the spend.
   const mirrored = deps.mirror(mirrors);
-  return spends.filter((spend, index) => {
-    const outcome = outcomes[index];
-    if (outcome === undefined) {
-      spend.reject(new Error(`consume_credits_batch left out the answer to operation ${index}`));
-    } else if (outcome.outcome !== 'busy') spend.resolve({ outcome, mirrored });
-    else if (alone) spend.reject(stillLocked(spend.operation.user_id));
-    else return true;
-    return false;
-  });
+  const isUndecided = (index: number) => !alone && outcomes[index]?.outcome === 'busy';
+  return {
+    answer() {
+      for (const [index, spend] of spends.entries()) {
+        const outcome = outcomes[index];
+        if (isUndecided(index)) continue;
+        if (outcome === undefined) spend.reject(leftOut(index));
+        else if (outcome.outcome === 'busy') spend.reject(stillLocked(spend.operation.user_id));
+        else spend.resolve({ outcome, mirrored });
+      }
+    },
+    undecided: spends.filter((_, index) => isUndecided(index)),
+  };
 }
 
 interface Answer {
@@ -91,6 +107,14 @@ async function send(db: Database, spends: Pending[], alone: boolean): Promise<An
   const outcomes: BatchedOutcome[] = [];
   for (const { index, ...outcome } of results) outcomes[index] = outcome;
   return { outcomes, mirrors };
+}
+
+function rejectAll(spends: Pending[], error: unknown): void {
+  for (const spend of spends) spend.reject(error);
+}
+
+function leftOut(index: number): Error {
+  return new Error(`consume_credits_batch left out the answer to operation ${index}`);
 }
 
 function stillLocked(userId: string): PurserError {

@@ -1,5 +1,6 @@
 import type { StripeCache } from '../checkout/stripeCache.ts';
 import type { Database, RedisStore } from '../core/ports.ts';
+import { checkConsistency } from '../credits/checkConsistency.ts';
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
 import type { ProcessDeps } from '../webhook/process.ts';
@@ -69,6 +70,13 @@ export function jobRegistry({ db, redis, processing, stripeCache }: RegistryDeps
         }
         return { entries };
       },
+    },
+    {
+      name: 'consistency-check',
+      everySeconds: 60,
+      leaseSeconds: 120,
+      maxRunSeconds: 30,
+      run: (shouldStop) => checkConsistency({ db, logger }, shouldStop),
     },
     {
       // Each process renews what its own readers use; the table is shared.

@@ -17,6 +17,8 @@ export const AREA_FILES: readonly string[] = [
   'credit_holds_migration.sql',
   'payments_migration.sql',
   'credit_corrections_migration.sql',
+  'credit_explain_migration.sql',
+  'credit_consistency_migration.sql',
   'credit_seals_migration.sql',
   'checkout_migration.sql',
   'stripe_webhook_events_migration.sql',

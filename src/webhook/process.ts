@@ -1,7 +1,7 @@
 import type { StripeCache } from '../checkout/stripeCache.ts';
 import { type Random, retryDelaySeconds } from '../core/backoff.ts';
 import { PurserError } from '../core/errors.ts';
-import { applyEffects, type EffectsDeps } from '../credits/effects.ts';
+import { type AppliedEffects, applyEffects, type EffectsDeps } from '../credits/effects.ts';
 import { type DispatchDeps, dispatch } from './dispatch.ts';
 import { claimEvents, failEvent, type LeasedEvent } from './inbox.ts';
 import { readEvent } from './stripeEvent.ts';
@@ -14,6 +14,8 @@ export type ProcessOutcome = 'applied' | 'ignored' | 'parked' | 'failed' | 'dead
 
 /** One object cannot keep a worker for ever; what is left is the sweep's. */
 const FOLLOW_UPS_MAX = 50;
+/** Others move a payment now and then; whoever is overtaken so often lets some time pass. */
+const READINGS_MAX = 5;
 
 /**
  * Works on a leased event: decide, then apply in one transaction. A failure is recorded with the
@@ -46,9 +48,7 @@ async function attempt(
     attempt: leased.attempt,
   };
   try {
-    const effects = await dispatch(deps, readEvent(leased.payload));
-    const applied = await applyEffects(deps, event, effects);
-    if (effects.some(({ kind }) => kind === 'stripe_changed')) deps.stripeCache.forget();
+    const applied = await decideAndApply(deps, leased, event);
     const { outcome, reason } = applied;
     if (outcome === 'stale') logger.warn('Lease lost; another worker has the event', fields);
     if (outcome === 'parked') logger.warn(`Event ${event.id} is parked: ${reason}`, fields);
@@ -63,6 +63,24 @@ async function attempt(
     }
     return { outcome, waiting: false };
   }
+}
+
+/** Decides anew for as long as what the decision rests on has moved before it was written. */
+async function decideAndApply(
+  deps: ProcessDeps,
+  leased: LeasedEvent,
+  event: { id: string; fence: number },
+): Promise<AppliedEffects & { outcome: Exclude<AppliedEffects['outcome'], 'read_again'> }> {
+  for (let reading = 1; reading <= READINGS_MAX; reading += 1) {
+    const effects = await dispatch(deps, readEvent(leased.payload));
+    const applied = await applyEffects(deps, event, effects);
+    if (effects.some(({ kind }) => kind === 'stripe_changed')) deps.stripeCache.forget();
+    const { outcome } = applied;
+    if (outcome !== 'read_again') return { ...applied, outcome };
+  }
+  throw new PurserError('in_progress', {
+    detail: `The payment was changed by others ${READINGS_MAX} times while this event was worked on.`,
+  });
 }
 
 function describe(error: unknown): string {

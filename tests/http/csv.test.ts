@@ -3,6 +3,7 @@ import request from 'supertest';
 import { exportCsv } from '../../src/api/exportCsv.ts';
 import { PurserError } from '../../src/core/errors.ts';
 import type { TransactionFilter } from '../../src/credits/credits.types.ts';
+import type { StatementFilter } from '../../src/credits/explain.types.ts';
 import { EMBEDDED_ENV, testApp, transaction } from './support/testApp.ts';
 
 const user = { 'x-user-id': 'u1' };
@@ -34,8 +35,8 @@ describe('the CSV of a history', () => {
     expect(response.headers['cache-control']).toBe('no-store');
     expect(response.text).toBe(
       'id,entry_number,created_at,event_at,transaction_type,amount,balance_after,description,' +
-        'idempotency_key,stripe_session_id,stripe_payment_intent_id,stripe_invoice_id,metadata\r\n' +
-        '91,3,2026-11-21T10:00:00.000Z,2026-11-21T10:00:00.000Z,usage,-5,45,,consume:k,,,,{}\r\n',
+        'idempotency_key,reverses,reverses_transaction_id,stripe_session_id,stripe_payment_intent_id,stripe_invoice_id,metadata\r\n' +
+        '91,3,2026-11-21T10:00:00.000Z,2026-11-21T10:00:00.000Z,usage,-5,45,,consume:k,,,,,,{}\r\n',
     );
   });
 
@@ -147,5 +148,66 @@ describe('the CSV of a history', () => {
     await new Promise((resolve) => stream.once('close', resolve));
     await new Promise((resolve) => setImmediate(resolve));
     expect(asked.length).toBeLessThan(10);
+  });
+});
+
+describe('the CSV of a statement', () => {
+  const statement = (app: Parameters<typeof request>[0], query = '') =>
+    request(app).get(`/api/credits/statement.csv${query}`).set(user);
+  /** A year of `count` entries, oldest first, in pages. */
+  const book = (count: number, asked: StatementFilter[] = []) => ({
+    async statement(filter: StatementFilter) {
+      asked.push(filter);
+      const start = Number(filter.cursor ?? 0);
+      const end = Math.min(count, start + filter.limit);
+      const data = Array.from({ length: end - start }, (_, index) =>
+        transaction({ id: String(start + index + 1), entry_number: start + index + 1 }),
+      );
+      return {
+        user_id: filter.userId,
+        from: filter.from ?? null,
+        to: filter.to ?? '2026-12-01T00:00:00.000Z',
+        opening_balance: 7,
+        closing_balance: 45,
+        totals: [],
+        data,
+        has_more: end < count,
+        next_cursor: end < count ? String(end) : null,
+      };
+    },
+  });
+
+  it('stands between what was there and what is there', async () => {
+    const { app } = testApp({ env: EMBEDDED_ENV, explain: book(1) });
+    const response = await statement(app, '?from=2026-11-01').expect(200);
+    expect(response.headers['content-disposition']).toContain('credit-statement.csv');
+    expect(response.text).toBe(
+      'created_at,entry_number,transaction_type,amount,balance_after,description,reverses,' +
+        'idempotency_key,stripe_session_id,stripe_payment_intent_id,stripe_invoice_id,id\r\n' +
+        '2026-11-01T00:00:00.000Z,,opening_balance,,7,,,,,,,\r\n' +
+        '2026-11-21T10:00:00.000Z,1,usage,-5,45,,,consume:k,,,,1\r\n' +
+        '2026-12-01T00:00:00.000Z,,closing_balance,,45,,,,,,,\r\n',
+    );
+  });
+
+  it('holds all pages of one and the same span', async () => {
+    const asked: StatementFilter[] = [];
+    const { app } = testApp({ env: EMBEDDED_ENV, explain: book(2_500, asked) });
+    const { text } = await statement(app).expect(200);
+    expect(text.trim().split('\r\n')).toHaveLength(2_503);
+    expect(asked.map(({ to, cursor }) => [to, cursor])).toEqual([
+      [undefined, undefined],
+      ['2026-12-01T00:00:00.000Z', '1000'],
+      ['2026-12-01T00:00:00.000Z', '2000'],
+    ]);
+  });
+
+  it('that is cut off by its bound says so and shows no closing balance', async () => {
+    const { app } = testApp({ env: EMBEDDED_ENV, explain: book(250) });
+    const { text } = await statement(app, '?limit=120');
+    expect(text).not.toContain('closing_balance');
+    expect(text.trim().split('\r\n').at(-1)).toContain(
+      'Stopped after 120 rows. Go on with to=2026-12-01T00:00:00.000Z&cursor=120',
+    );
   });
 });

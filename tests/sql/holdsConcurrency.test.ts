@@ -1,7 +1,10 @@
-import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { Json } from '../../src/core/ports.ts';
 import { testDatabase, userId } from '../support/postgres.ts';
 import { type Answer, callAsService, concurrently, countBy } from '../support/sqlCall.ts';
+
+// A bound against hanging; nothing is judged by its speed.
+jest.setTimeout(60_000);
 
 const database = testDatabase();
 const call = (name: string, args: Record<string, Json | undefined>) =>
@@ -86,7 +89,7 @@ describe('holds under many hands', () => {
        where idempotency_key like 'capture:%'`,
     );
     expect(total).toEqual({ captures: 100, amount: -1000 });
-  }, 60_000);
+  });
 
   it('one capture sent 16 times under one key is one capture, and 16 equal answers', async () => {
     const user = await newHolder(100);

@@ -43,6 +43,8 @@ const FUNCTIONS = [
   'apply_webhook_effects',
   'cache_stripe_data',
   'capture_hold',
+  'check_all_credits',
+  'check_changed_credits',
   'claim_job',
   'claim_webhook_events',
   'consume_credits',
@@ -51,6 +53,7 @@ const FUNCTIONS = [
   'dry_run',
   'ensure_user',
   'expire_due_credits',
+  'explain_credit_balance',
   'extend_hold',
   'fail_webhook_event',
   'find_user_by_customer',
@@ -58,6 +61,8 @@ const FUNCTIONS = [
   'get_cached_stripe_data',
   'get_checkout_session',
   'get_credit_balance',
+  'get_credit_balance_at',
+  'get_credit_statement',
   'get_hold',
   'get_mirror_records',
   'get_object_events',
@@ -84,6 +89,8 @@ const FUNCTIONS = [
   'set_payment_state',
   'sync_user_credits',
   'validate_credits_consistency',
+  'validate_credits_consistency_since',
+  'validate_users',
   'verify_credit_chain',
 ];
 
@@ -138,10 +145,6 @@ beforeAll(async () => {
     });
     await call('hold_credits', { p_amount: 1, p_key: '1' });
   }
-  await database.current.query(`begin; set local role purser_ledger;
-    insert into credit_holds (user_id, idempotency_key, amount, status, expires_at, created_at, updated_at)
-    select u, 'hold:1', 1, 'released', now(), now(), now() from unnest(array['${own}', '${foreign}']) u;
-    reset role; commit`);
   await callAsService(database.current, 'cache_stripe_data', {
     p_cache_key: 'stripe:prices',
     p_data: {},

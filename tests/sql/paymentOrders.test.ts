@@ -142,13 +142,13 @@ it('the end depends on the end amounts alone, whatever came in which order, how 
         }
         if (now.do === 'late') {
           const id = pay(user, now.payment);
-          const { version } = await call('get_payment_state', { p_payment: id });
+          const { version, refunded } = await call('get_payment_state', { p_payment: id });
           expect(
             await call('set_payment_state', {
               p_payment: id,
               p_version: version + 1,
               p_paid: PAID[now.payment],
-              p_refunded: 1,
+              p_refunded: refunded + 1,
               p_disputed: 0,
             }),
           ).toMatchObject({ outcome: 'stale', version });

@@ -55,9 +55,10 @@ describe('every request and its outcome', () => {
     ['the same currency', { p_currency: 'USD' }, { outcome: 'unchanged', currency: 'usd' }],
     ['a status', { p_status: 'succeeded' }, { outcome: 'applied', status: 'succeeded' }],
     ['a detail', { p_detail: { a: 1 } }, { outcome: 'applied', detail: { a: 1 } }],
-    ['no version', { p_version: 0 }, { outcome: 'stale', version: 1 }],
-    ['a version of before', { p_version: null }, { outcome: 'stale', version: 1 }],
-    ['a version to come', { p_version: 2 }, { outcome: 'stale', version: 1 }],
+    ['no version', { p_version: 0, p_refunded: 1 }, { outcome: 'stale', version: 1 }],
+    ['a version left out', { p_version: null, p_refunded: 1 }, { outcome: 'stale', version: 1 }],
+    ['a version to come', { p_version: 2, p_refunded: 1 }, { outcome: 'stale', version: 1 }],
+    ['the same state, read long ago', { p_version: 0 }, { outcome: 'unchanged', version: 1 }],
     ['paid less than said before', { p_paid: 400 }, { outcome: 'applied', paid: 400 }],
   ])('%s', async (_what, fields, expected) => {
     await settled();
@@ -96,6 +97,11 @@ describe('every request and its outcome', () => {
       mirror: null,
     });
     expect(await request({ p_version: 0 })).toMatchObject({ outcome: 'stale', version: 1 });
+    // The same call again, as after a lost answer.
+    expect(await request({ p_version: 0, p_refunded: 100 })).toMatchObject({
+      outcome: 'unchanged',
+      version: 1,
+    });
     expect(await request({ p_version: 1, p_refunded: 100 })).toMatchObject({
       outcome: 'unchanged',
       version: 1,

@@ -1,10 +1,64 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { type InvoicePart, invoiceCredits } from '../../src/checkout/invoiceCredits.ts';
+import { paymentsOfInvoice } from '../../src/checkout/invoicePayments.ts';
 import { checkReturnUrl } from '../../src/checkout/returnUrl.ts';
 import { retryDelaySeconds } from '../../src/core/backoff.ts';
 import { storableJson } from '../../src/core/storableJson.ts';
 import { cursorOfEntry, entryOfCursor } from '../../src/credits/transactionCursor.ts';
+
+describe('what paid for an invoice', () => {
+  const invoice = (starting: number, ending: number | null) => ({
+    id: 'in_1',
+    currency: 'usd',
+    starting_balance: starting,
+    ending_balance: ending,
+  });
+  const by = (payment: Record<string, string>, amount = 500) => ({
+    amount_paid: amount,
+    currency: 'usd',
+    payment: payment as never,
+  });
+  const paid = (payment: string, amount: number) => ({ payment, paid: amount, currency: 'usd' });
+
+  it.each<[string, Parameters<typeof paymentsOfInvoice>, ReturnType<typeof paymentsOfInvoice>]>([
+    [
+      'a payment intent',
+      [invoice(0, 0), [by({ type: 'payment_intent', payment_intent: 'pi_1' })]],
+      [paid('pi_1', 500)],
+    ],
+    [
+      'a charge without an intent',
+      [invoice(0, 0), [by({ type: 'charge', charge: 'ch_1' })]],
+      [paid('ch_1', 500)],
+    ],
+    [
+      'a payment made elsewhere',
+      [invoice(0, 0), [by({ type: 'payment_record', payment_record: 'prec_1' })]],
+      [paid('prec_1', 500)],
+    ],
+    [
+      'two payments, one of them in two parts',
+      [
+        invoice(0, 0),
+        [
+          by({ type: 'payment_intent', payment_intent: 'pi_1' }, 100),
+          by({ type: 'payment_intent', payment_intent: 'pi_2' }, 200),
+          by({ type: 'payment_intent', payment_intent: 'pi_1' }, 300),
+        ],
+      ],
+      [paid('pi_1', 400), paid('pi_2', 200)],
+    ],
+    ['customer balance, all of it', [invoice(-500, 0), []], [paid('balance:in_1', 500)]],
+    ['customer balance, a part', [invoice(-500, -200), []], [paid('balance:in_1', 300)]],
+    ['a debt of the customer that it collected', [invoice(300, 0), []], []],
+    ['a credit that it made', [invoice(0, -300), []], []],
+    ['a balance that was not settled yet', [invoice(-500, null), []], []],
+    ['nothing', [invoice(0, 0), []], []],
+  ])('%s', (_what, [of, payments], expected) => {
+    expect(paymentsOfInvoice(of, payments)).toEqual(expected);
+  });
+});
 
 const part = (fields: Partial<InvoicePart>): InvoicePart => ({
   credits: 30,

@@ -120,6 +120,12 @@ describe('a bought pack', () => {
       'invoice',
       'payment',
     ]);
+    expect(
+      await database.current.query(
+        `select payment, paid::int, currency, version::int from payments where user_id = $1`,
+        [user],
+      ),
+    ).toEqual([{ payment: session.payment_intent, paid: 500, currency: 'usd', version: 1 }]);
   });
 
   it('counts quantities', async () => {

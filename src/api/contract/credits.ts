@@ -35,7 +35,7 @@ export const balanceSchema = z
   })
   .meta({ id: 'Balance' });
 
-const transactionSchema = z
+export const transactionSchema = z
   .object({
     id: z.string(),
     entry_number: z.int(),
@@ -44,6 +44,11 @@ const transactionSchema = z
     balance_after: z.int(),
     description: z.string().nullable(),
     idempotency_key: z.string().nullable(),
+    reverses: z
+      .int()
+      .nullable()
+      .meta({ description: 'entry_number of the entry that this one takes back.' }),
+    reverses_transaction_id: z.string().nullable().meta({ description: 'Its id.' }),
     stripe_session_id: z.string().nullable(),
     stripe_payment_intent_id: z.string().nullable(),
     stripe_invoice_id: z.string().nullable(),
@@ -71,7 +76,7 @@ const filters = {
   to: instantSchema.optional().meta({ description: 'Written before.' }),
 };
 
-function checkRange(
+export function checkRange(
   query: { from?: string | undefined; to?: string | undefined },
   context: z.RefinementCtx,
 ): void {
@@ -82,6 +87,10 @@ function checkRange(
 
 const pageQuery = z
   .strictObject({ limit: integerParameter(1, TRANSACTIONS_PAGE_MAX).default(50), ...filters })
+  .superRefine(checkRange);
+
+const exportQuery = z
+  .strictObject({ limit: integerParameter(1, CSV_ROWS_MAX).default(CSV_ROWS_MAX), ...filters })
   .superRefine(checkRange);
 
 export const getCredits = declareRoute({
@@ -116,9 +125,21 @@ export const exportTransactions = declareRoute({
   summary: 'My history as CSV',
   description: `All pages in one file, up to ${CSV_ROWS_MAX} rows; a longer history ends with a line that names the cursor to go on from. Cells that a spreadsheet would run as formulas are escaped.`,
   auth: 'user',
-  query: z
-    .strictObject({ limit: integerParameter(1, CSV_ROWS_MAX).default(CSV_ROWS_MAX), ...filters })
-    .superRefine(checkRange),
+  query: exportQuery,
+  responses: { 200: { description: 'The file.', contentType: 'text/csv' } },
+  errors: ['user_not_found', 'dependency_down'],
+});
+
+export const exportUserTransactions = declareRoute({
+  id: 'exportUserTransactions',
+  method: 'get',
+  path: '/api/users/:userId/transactions.csv',
+  tag: 'Users',
+  summary: 'A user’s history as CSV',
+  description: 'As the user’s own, with the same filters.',
+  auth: 'service',
+  params: z.strictObject({ userId: userIdSchema }),
+  query: exportQuery,
   responses: { 200: { description: 'The file.', contentType: 'text/csv' } },
   errors: ['user_not_found', 'dependency_down'],
 });

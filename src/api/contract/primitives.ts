@@ -7,6 +7,8 @@ export const IDEMPOTENCY_KEY_LENGTH_MAX = 255;
 const DESCRIPTION_LENGTH_MAX = 500;
 const METADATA_BYTES_MAX = 8_192;
 export const TRANSACTIONS_PAGE_MAX = 100;
+export const STATEMENT_PAGE_MAX = 1_000;
+export const EXPLAINED_ENTRIES_MAX = 500;
 /** Rows of one CSV file; more are fetched with the cursor its last line names. */
 export const CSV_ROWS_MAX = 100_000;
 

@@ -2,6 +2,7 @@ import {
   checkCredits,
   consumeCredits,
   exportTransactions,
+  exportUserTransactions,
   getCredits,
   getUserCredits,
   listTransactions,
@@ -44,6 +45,11 @@ export const creditRoutes = [
 
   defineRoute(getUserCredits, async ({ credits }, { params }) => ({
     body: await credits.balance(params.userId),
+  })),
+
+  defineRoute(exportUserTransactions, async ({ credits }, { params, query }) => ({
+    stream: await exportCsv(credits, { userId: params.userId, ...query }),
+    headers: { 'Content-Disposition': 'attachment; filename="credit-transactions.csv"' },
   })),
 
   defineRoute(listUserTransactions, async ({ credits }, { params, query }) => ({

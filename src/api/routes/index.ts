@@ -3,9 +3,11 @@ import { checkoutRoutes } from './checkout.ts';
 import { consumeBatchRoutes } from './consumeBatch.ts';
 import { correctionRoutes } from './corrections.ts';
 import { creditRoutes } from './credits.ts';
+import { explainRoutes } from './explain.ts';
 import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
 import { operationRoutes } from './operations.ts';
+import { paymentRoutes } from './payments.ts';
 import { userRoutes } from './users.ts';
 
 /**
@@ -18,7 +20,9 @@ export const routes: readonly Route[] = [
   ...correctionRoutes,
   ...holdRoutes,
   ...checkoutRoutes,
+  ...explainRoutes,
   ...userRoutes,
+  ...paymentRoutes,
   ...operationRoutes,
   ...healthRoutes,
 ];

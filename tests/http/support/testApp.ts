@@ -54,6 +54,8 @@ export function transaction(overrides: Partial<CreditTransaction> = {}): CreditT
     balance_after: 45,
     description: null,
     idempotency_key: 'consume:k',
+    reverses: null,
+    reverses_transaction_id: null,
     stripe_session_id: null,
     stripe_payment_intent_id: null,
     stripe_invoice_id: null,
@@ -64,7 +66,10 @@ export function transaction(overrides: Partial<CreditTransaction> = {}): CreditT
   };
 }
 
-type Domains = Pick<AppDeps, 'credits' | 'holds' | 'corrections' | 'checkout' | 'webhook' | 'jobs'>;
+type Domains = Pick<
+  AppDeps,
+  'credits' | 'explain' | 'holds' | 'corrections' | 'checkout' | 'payments' | 'webhook' | 'jobs'
+>;
 
 const NO_ROWS: WrittenRows = {
   entries: [],
@@ -209,6 +214,63 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
         return { answer: corrected(request.userId, request.amount), replayed: false };
       },
     },
+    explain: {
+      async explain(query) {
+        record('explain', query);
+        return {
+          user_id: query.userId,
+          closed: false,
+          at: query.at ?? as_of,
+          balance: 50,
+          held: 5,
+          available: 45,
+          debt: 0,
+          expired_unwritten: 0,
+          entries: 1,
+          truncated: false,
+          lots: [
+            {
+              grant_id: '12',
+              entry_number: 1,
+              type: 'purchase',
+              amount: 50,
+              remaining: 50,
+              expired_unwritten: 0,
+              paid: true,
+              from_plan: false,
+              priority: 100,
+              expires_at: null,
+              created_at: as_of,
+              cost_amount: 500,
+              cost_currency: 'usd',
+              catalogue_id: 'pack_50',
+              price_id: 'price_1',
+              sources: ['checkout:cs_1'],
+              story: [{ entry_number: 1, type: 'purchase', amount: 50, at: as_of }],
+            },
+          ],
+          debts: [],
+          holds: [],
+          expiring: [],
+          stripe: [{ source: 'checkout:cs_1', entry_number: 1, at: as_of }],
+          sentences: ['2026-11-21 10:00 UTC: bought pack_50, +50 credits, balance 50.'],
+        };
+      },
+      async statement(filter) {
+        record('statement', filter);
+        return {
+          user_id: filter.userId,
+          from: filter.from ?? null,
+          to: filter.to ?? as_of,
+          opening_balance: 50,
+          closing_balance: 45,
+          totals: [{ transaction_type: 'usage', entries: 1, amount: -5 }],
+          data: [transaction()],
+          has_more: false,
+          next_cursor: null,
+        };
+      },
+    },
     holds: {
       async create(request) {
         record('createHold', request);
@@ -273,6 +335,44 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
         return { url: 'https://billing.stripe.com/p/session/1' };
       },
     },
+    payments: {
+      async state(payment) {
+        record('paymentState', payment);
+        return {
+          payment,
+          version: 1,
+          user_id: 'u1',
+          currency: 'usd',
+          paid: 500,
+          refunded: 0,
+          disputed: 0,
+          status: null,
+          settlement: {
+            transaction_id: '91',
+            granted: 50,
+            settled: 500,
+            target: 0,
+            clawed: 0,
+            payments: [{ payment, paid: 500, refunded: 0, disputed: 0 }],
+            entries: [],
+          },
+        };
+      },
+      async change({ payment, version, amounts, currency, status }, actor) {
+        record('changePayment', payment, actor);
+        return {
+          outcome: 'applied',
+          payment,
+          version: version + 1,
+          user_id: 'u1',
+          currency: currency ?? null,
+          ...amounts,
+          status: status ?? null,
+          transaction_id: '92',
+          amount: -10,
+        };
+      },
+    },
     webhook: {
       async receive(rawBody, signature) {
         record('receive', rawBody, signature);
@@ -311,6 +411,7 @@ export interface TestAppOptions {
   clock?: Clock;
   /** Replaces single members of the domains. */
   credits?: Partial<AppDeps['credits']>;
+  explain?: Partial<AppDeps['explain']>;
   checkout?: Partial<AppDeps['checkout']>;
   webhook?: Partial<AppDeps['webhook']>;
   health?: Partial<AppDeps['health']>;
@@ -338,11 +439,13 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     publicUrl: () => settings.http.publicUrl ?? PUBLIC_URL,
     health: { database: ok, schema: ok, redis: ok, ...options.health },
     credits: { ...domains.credits, ...options.credits },
+    explain: { ...domains.explain, ...options.explain },
     holds: domains.holds,
     corrections: domains.corrections,
     // As the real one, a dry run answers what the call would, without making it.
     dryRun: async (work) => ({ answer: await work(simpleDomains(() => {})), rows: NO_ROWS }),
     checkout: { ...domains.checkout, ...options.checkout },
+    payments: domains.payments,
     webhook: { ...domains.webhook, ...options.webhook },
     jobs: domains.jobs,
     catalogue: {

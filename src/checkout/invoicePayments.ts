@@ -1,0 +1,35 @@
+import type Stripe from 'stripe';
+import type { GrantPayment } from '../credits/effects.ts';
+import { idOf } from './settlement.ts';
+
+/**
+ * Everything that paid for an invoice: its payments (the intent; the charge, or the record of a
+ * payment made elsewhere, where there is none), and the customer balance it used. Since API version
+ * basil an invoice does not name its payments; its invoice payments do.
+ */
+export function paymentsOfInvoice(
+  invoice: Pick<Stripe.Invoice, 'id' | 'currency' | 'starting_balance' | 'ending_balance'>,
+  payments: Pick<Stripe.InvoicePayment, 'amount_paid' | 'currency' | 'payment'>[],
+): GrantPayment[] {
+  const found = new Map<string, GrantPayment>();
+  for (const { payment, amount_paid, currency } of payments) {
+    const id = idOf(payment.payment_intent) ?? idOf(payment.charge) ?? idOf(payment.payment_record);
+    if (id === null) continue;
+    const before = found.get(id)?.paid ?? 0;
+    found.set(id, { payment: id, paid: before + (amount_paid ?? 0), currency });
+  }
+  const used = usedBalance(invoice);
+  if (used > 0) {
+    const payment = `balance:${invoice.id}`;
+    found.set(payment, { payment, paid: used, currency: invoice.currency });
+  }
+  return [...found.values()];
+}
+
+/** A credit at Stripe is a negative balance: from -500 to -200 an invoice has used 300 of it. */
+function usedBalance({
+  starting_balance: start,
+  ending_balance: end,
+}: Pick<Stripe.Invoice, 'starting_balance' | 'ending_balance'>): number {
+  return Math.max(0, Math.min(end ?? start, 0) - start);
+}
