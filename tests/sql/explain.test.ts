@@ -135,7 +135,7 @@ describe('an explanation', () => {
         '2026-11-02 10:00 UTC: bonus "Welcome credits", +10 credits, expiring 2026-11-12 10:00 UTC, balance 60.',
         `2026-11-03 10:00 UTC: spent 7 credits on "image", from lot ${bonus}, balance 53.`,
         `2026-11-04 10:00 UTC: spent 4 credits, from lot ${bonus} (3) and lot ${pack} (1), balance 49.`,
-        `2026-11-05 00:00 UTC: the balance is 49 credits: 49 of 50 in lot ${pack}; 49 can be spent.`,
+        `2026-11-05 00:00 UTC: the balance is 49 credits (49 of 50 in lot ${pack}); 49 can be spent.`,
       ],
     });
   });
@@ -157,8 +157,8 @@ describe('an explanation', () => {
       expiring: [{ grant_id: bonus, credits: 3, expires_at: '2026-11-12T10:00:00.000Z' }],
     });
     expect(answer.sentences.slice(-2)).toEqual([
-      `2026-11-12 10:00 UTC: 3 credits of lot ${bonus} will expire unless they are spent.`,
-      `2026-11-03 12:00 UTC: the balance is 53 credits: 3 of 10 in lot ${bonus} and 50 of 50 in lot ${pack}; 53 can be spent.`,
+      `2026-11-03 12:00 UTC: the balance is 53 credits (3 of 10 in lot ${bonus} and 50 of 50 in lot ${pack}); 53 can be spent.`,
+      `2026-11-12 10:00 UTC: 3 credits of lot ${bonus} will expire unless spent before.`,
     ]);
   });
 
