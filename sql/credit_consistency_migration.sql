@@ -40,7 +40,7 @@ create table if not exists purser.consistency_passes (
 -- ---------------------------------------------------------------------------------------------
 
 -- The counters of all users, those of closed accounts from their tombstones.
-create or replace view purser.counters as
+create or replace view purser.all_counters as
   select u.id::text as user_id, u.credits_balance as balance, u.credits_held as held,
          u.credits_debt as debt, u.entry_count
   from public.users u
@@ -75,7 +75,7 @@ begin
            sum(s.last_entry - s.first_entry + 1)::bigint as sealed
     from public.credit_seals s group by s.user_id)
   select coalesce(a.user_id, c.user_id, l.user_id, h.user_id, s.user_id)
-  from purser.counters a
+  from purser.all_counters a
   full join chains c on c.user_id = a.user_id
   full join lots l on l.user_id = coalesce(a.user_id, c.user_id)
   full join holds h on h.user_id = coalesce(a.user_id, c.user_id, l.user_id)
@@ -255,7 +255,7 @@ begin
     perform purser.raise_error(400, 'invalid_request', format('p_depth is sums or entries, not %s.', p_depth));
   end if;
   if v_depth is null then
-    select coalesce(sum(c.entry_count), 0) into v_entries from purser.counters c;
+    select coalesce(sum(c.entry_count), 0) into v_entries from purser.all_counters c;
     v_depth := case when v_entries <= c_entries_max then 'entries' else 'sums' end;
     if v_depth = 'sums' then
       raise notice 'checked by sums only, as there are % entries; validate_credits_consistency(''entries'') replays them', v_entries;
@@ -263,7 +263,7 @@ begin
   end if;
   v_users := array(select s from purser.suspect_users() s);
   if v_depth = 'entries' then
-    v_users := array(select c.user_id from purser.counters c union select unnest(v_users));
+    v_users := array(select c.user_id from purser.all_counters c union select unnest(v_users));
   end if;
   select coalesce(array_agg(u order by u), '{}') into v_users from unnest(v_users) u;
   for v_first in 1 .. cardinality(v_users) by c_page loop
