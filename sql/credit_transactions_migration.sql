@@ -1463,18 +1463,19 @@ $$;
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.consume_credits_batch(
   p_operations jsonb, p_wait boolean default false, p_now timestamptz default null)
-returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
+returns json language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_now timestamptz;
-  v_user purser.accounts;
   v_users purser.accounts[];
+  v_plain text[];
+  v_places integer[];
+  v_answers json[];
+  v_mirrors json[];
+  v_user purser.accounts;
   v_operation record;
   v_spent record;
-  v_results jsonb[];
-  v_mirrors jsonb[] := '{}';
 begin
   perform purser.check_operations(p_operations);
-  v_results := array_fill(null::jsonb, array[jsonb_array_length(p_operations)]);
 
   if p_wait then
     begin
@@ -1492,37 +1493,129 @@ begin
     order by a.id for no key update skip locked);
   v_now := coalesce(p_now, clock_timestamp());
 
-  foreach v_user in array v_users loop
-    v_user := purser.expire_due(v_user, v_now);
-    for v_operation in
-      select o.ordinality::integer as place, (o.value ->> 'amount')::numeric::bigint as amount,
-             o.value ->> 'idempotency_key' as key, o.value ->> 'description' as description,
-             nullif(o.value -> 'metadata', 'null') as metadata
-      from jsonb_array_elements(p_operations) with ordinality o
-      where purser.user_key(o.value ->> 'user_id') = v_user.user_id
-      order by o.ordinality
-    loop
-      v_spent := purser.spend(v_user, v_operation.amount, v_operation.key, v_operation.description,
-        v_operation.metadata, v_now);
-      v_user := v_spent.o_user;
-      v_results[v_operation.place] := v_spent.o_answer || jsonb_build_object(
-        'index', v_operation.place - 1, 'idempotency_key', v_operation.key);
-    end loop;
-    v_mirrors := v_mirrors || (purser.mirror_record(v_user) || jsonb_build_object('user_id', v_user.user_id));
-  end loop;
+  -- Nearly all users, in one statement: no key is known, no holds, nothing due, and the first lot
+  -- holds more than all their operations spend, so that each of them passes.
+  with operation as materialized (
+    select o.*, k.entry_number is not null as known,
+           row_number() over user_order as turn, sum(o.amount) over user_order as spent
+    from purser.operations(p_operations) o
+    -- The limits here and below keep these from becoming joins with whole tables.
+    left join lateral (
+      select t.entry_number from public.credit_transactions t
+      where t.user_id = o.user_id and t.idempotency_key = 'consume:' || o.key limit 1) k on true
+    window user_order as (partition by o.user_id order by o.place)),
+  total as (
+    select o.user_id, max(o.spent) as spent, count(*) as operations from operation o
+    group by o.user_id
+    having not bool_or(o.known) and count(distinct o.key) = count(*)),
+  plain as materialized (
+    select u.id, u.user_id, u.credits_balance as balance, u.credits_version as version, u.entry_count,
+           t.spent, t.operations, l.id as grant_id, n.expires_at as next_expiry
+    from unnest(v_users) u
+    join total t on t.user_id = u.user_id
+    cross join lateral (
+      select b.id, b.remaining from purser.burn_down b where b.user_id = u.user_id limit 1) l
+    left join lateral (
+      select g.expires_at from public.credit_grants g
+      where g.user_id = u.user_id and g.exhausted_at is null and g.expires_at is not null
+      order by g.expires_at limit 1) n on true
+    where not u.credits_suspended and u.credits_held = 0 and u.credits_balance >= t.spent
+      and l.remaining > t.spent and (n.expires_at > v_now) is not false),
+  entry as (
+    insert into public.credit_transactions (
+      user_id, entry_number, transaction_type, amount, balance_after, held_after, available_after,
+      version, idempotency_key, description, lots, metadata, event_at, created_at)
+    select p.user_id, p.entry_count + o.turn, 'usage', -o.amount, p.balance - o.spent, 0, p.balance - o.spent,
+           p.version + o.turn, 'consume:' || o.key, o.description,
+           jsonb_build_array(jsonb_build_object('grant_id', p.grant_id::text, 'amount', o.amount)),
+           o.metadata, v_now, v_now
+    from plain p join operation o on o.user_id = p.user_id
+    returning id, user_id, entry_number, balance_after, version, lots),
+  lot as (
+    update public.credit_grants g set remaining = g.remaining - p.spent from plain p where g.id = p.grant_id),
+  account as (
+    update public.users u
+    set credits_balance = p.balance - p.spent, credits_version = p.version + p.operations,
+        entry_count = p.entry_count + p.operations
+    from plain p where u.id = p.id)
+  select coalesce(array_agg(o.place), '{}'), coalesce(array_agg(json_build_object(
+           'outcome', 'applied',
+           'transaction_id', e.id::text,
+           'user_id', e.user_id,
+           'amount', o.amount,
+           'balance', e.balance_after,
+           'held', 0,
+           'available', e.balance_after,
+           'version', e.version,
+           'lots', e.lots,
+           'created_at', to_char(v_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+           'index', o.place - 1,
+           'idempotency_key', o.key)), '{}'),
+         array(select p.user_id from plain p),
+         array(select json_build_object(
+           'user_id', p.user_id,
+           'ledger', purser.ledger_id(),
+           'version', p.version + p.operations,
+           'balance', p.balance - p.spent,
+           'held', 0,
+           'available', p.balance - p.spent,
+           'suspended', false,
+           'valid_until', floor(extract(epoch from p.next_expiry) * 1000)::bigint) from plain p)
+  into v_places, v_answers, v_plain, v_mirrors
+  from plain p
+  join operation o on o.user_id = p.user_id
+  join entry e on e.user_id = o.user_id and e.entry_number = p.entry_count + o.turn;
 
+  -- The other users, one operation after the other.
   for v_operation in
-    select o.ordinality::integer as place, o.value ->> 'user_id' as user_id,
-           o.value ->> 'idempotency_key' as key, a.user_id is not null as busy
-    from jsonb_array_elements(p_operations) with ordinality o
-    left join purser.accounts a on a.id = purser.to_user_id(o.value ->> 'user_id')
-    where v_results[o.ordinality::integer] is null
+    select o.*, u as account from purser.operations(p_operations) o
+    join unnest(v_users) u on u.user_id = o.user_id
+    where o.user_id <> all (v_plain)
+    order by o.user_id, o.place
   loop
-    v_results[v_operation.place] := jsonb_build_object(
-      'outcome', case when v_operation.busy then 'busy' else 'not_found' end, 'user_id', v_operation.user_id,
-      'index', v_operation.place - 1, 'idempotency_key', v_operation.key);
+    if v_user.user_id is distinct from v_operation.user_id then
+      if v_user.user_id is not null then
+        v_mirrors := v_mirrors || (purser.mirror_record(v_user) || jsonb_build_object('user_id', v_user.user_id))::json;
+      end if;
+      v_user := purser.expire_due(v_operation.account, v_now);
+    end if;
+    v_spent := purser.spend(v_user, v_operation.amount, v_operation.key, v_operation.description,
+      v_operation.metadata, v_now);
+    v_user := v_spent.o_user;
+    v_places := v_places || v_operation.place;
+    v_answers := v_answers || (v_spent.o_answer || jsonb_build_object(
+      'index', v_operation.place - 1, 'idempotency_key', v_operation.key))::json;
   end loop;
-  return jsonb_build_object('results', to_jsonb(v_results), 'mirrors', to_jsonb(v_mirrors));
+  if v_user.user_id is not null then
+    v_mirrors := v_mirrors || (purser.mirror_record(v_user) || jsonb_build_object('user_id', v_user.user_id))::json;
+  end if;
+
+  return json_build_object('results', (
+    select json_agg(r.answer order by r.place) from (
+      select a.place, a.answer from unnest(v_places, v_answers) a(place, answer)
+      union all
+      -- Who was not locked: nobody, or somebody whom another transaction has locked.
+      select o.place, json_build_object(
+        'outcome', case when exists (
+          select from public.users u where u.id = purser.to_user_id(o.user_id)) then 'busy' else 'not_found' end,
+        'user_id', o.given_id, 'index', o.place - 1, 'idempotency_key', o.key)
+      from purser.operations(p_operations) o
+      where cardinality(v_places) < jsonb_array_length(p_operations) and o.place <> all (v_places)) r),
+    'mirrors', array_to_json(v_mirrors));
+end
+$$;
+
+-- The operations of a batch as rows; user_id in the spelling of the books, given_id as it came.
+create or replace function purser.operations(p_operations jsonb)
+returns table (place integer, given_id text, user_id text, amount bigint, key text, description text, metadata jsonb)
+language plpgsql stable rows 100 set search_path = '' as $$
+begin
+  return query
+    select o.ordinality::integer, o.value ->> 'user_id',
+           coalesce(purser.to_user_id(o.value ->> 'user_id')::text, o.value ->> 'user_id'),
+           (o.value ->> 'amount')::numeric::bigint, o.value ->> 'idempotency_key', o.value ->> 'description',
+           coalesce(nullif(o.value -> 'metadata', 'null'), '{}')
+    from jsonb_array_elements(p_operations) with ordinality o;
 end
 $$;
 
