@@ -24,6 +24,7 @@ export interface Money {
   credits: Credits;
   holds: Holds;
   corrections: Corrections;
+  payments: Payments;
 }
 
 /** Everything the HTTP API is given. It makes nothing of this itself. */
@@ -43,7 +44,6 @@ export interface AppDeps extends Money {
   explain: Explain;
   holds: Holds;
   checkout: Checkout;
-  payments: Payments;
   webhook: Webhook;
   jobs: Jobs & { tick(): Promise<JobRun[]> };
   catalogue: { cost(feature: string, units: number): number };

@@ -78,6 +78,7 @@ export function assemble(options: AssembleOptions): Assembly {
       credits: createCredits({ ...deps, runAfterResponse, welcomeCredits }),
       holds: createHolds(deps),
       corrections: createCorrections(deps),
+      payments: createPayments(deps),
     };
   };
   const money = moneyOver(db, mirror);
@@ -137,7 +138,6 @@ export function assemble(options: AssembleOptions): Assembly {
     dryRun: createDryRun(db, moneyOver),
     explain: createExplain({ db }),
     checkout,
-    payments: createPayments({ db, mirror }),
     webhook,
     jobs,
     catalogue,

@@ -3,6 +3,7 @@ import type { Json } from '../../src/core/ports.ts';
 import { paymentWorld } from '../support/paymentWorld.ts';
 import { plantedHold } from '../support/plantedHold.ts';
 import { testDatabase, testUsers, userId } from '../support/postgres.ts';
+import { migrationFilesOfFolder } from '../support/testCluster.ts';
 
 const database = testDatabase();
 const world = paymentWorld(database);
@@ -255,6 +256,11 @@ describe('a claw-back', () => {
     expect(await money()).toEqual({ balance: 10, debt: 0, remaining: 10 });
   });
 
+  it('of a payment refunded and disputed does not reach into the share of another', async () => {
+    await grant(user, 'one', 100, { A: 500, B: 500 });
+    expect(await set(user, 'A', { refunded: 500, disputed: 500 })).toMatchObject({ amount: -50 });
+  });
+
   it('takes nothing back of a grant for which nothing was paid', async () => {
     await grant(user, 'one', 50, { A: 0 });
     expect(await set(user, 'A', { refunded: 10 })).toMatchObject({
@@ -270,6 +276,15 @@ describe('a claw-back', () => {
     expect(await set(user, 'A', { refunded: most - 1 })).toMatchObject({ amount: 1 - most });
     expect(await set(user, 'A', { refunded: 1 })).toMatchObject({ amount: most - 2 });
     expect(await set(user, 'A', { refunded: 0 })).toMatchObject({ amount: 1 });
+    // 10^12 less 0.00004: a quotient that is rounded before it is cut would be one too many.
+    await set(user, 'A', { refunded: most });
+    await grant(user, 'two', 1_000_000_000_000, { B: most, C: most, D: most });
+    await set(user, 'B', { refunded: most });
+    await set(user, 'C', { refunded: most });
+    await set(user, 'D', { refunded: most - 1 });
+    expect(await call('get_payment_state', { p_payment: pay(user, 'D') })).toMatchObject({
+      settlement: { target: 999_999_999_999, clawed: 999_999_999_999 },
+    });
   });
 });
 
@@ -624,6 +639,22 @@ describe('an effect of an event', () => {
       apply([{ kind: 'finding', code: 'x', subject: 'y' }, stateEffect(0, 0)]),
     ).rejects.toMatchObject({ code: 'PT400' });
   });
+});
+
+it('an upgrade leaves one grant_credits, the one that knows payments', async () => {
+  await database.current.query(`create function public.grant_credits(
+      p_user_id text, p_type text, p_key text, p_lots jsonb, p_sources jsonb default '[]',
+      p_description text default null, p_metadata jsonb default '{}', p_stripe_session_id text default null,
+      p_stripe_payment_intent_id text default null, p_stripe_invoice_id text default null,
+      p_event_at timestamptz default null, p_now timestamptz default null)
+    returns jsonb language sql as 'select null::jsonb';
+    alter function public.grant_credits(
+      text, text, text, jsonb, jsonb, text, jsonb, text, text, text, timestamptz, timestamptz) owner to purser_ledger`);
+  for (const { name, sql } of migrationFilesOfFolder()) {
+    if (/^(credit_transactions|payments)_/.test(name)) await database.current.query(sql);
+  }
+  await grant(user, 'one', 50, { A: 500 });
+  expect(await set(user, 'A', { refunded: 100 })).toMatchObject({ amount: -10 });
 });
 
 it('a payment is read by its own user alone', async () => {
