@@ -13,12 +13,16 @@ interface Description {
 /** Resources the sandbox answers with. A new resource of the sandbox is added here. */
 const RESOURCES = [
   'Account',
+  'BalanceTransaction',
   'BillingPortal.Session',
   'Charge',
   'Checkout.Session',
+  'CreditNote',
+  'CreditNoteLineItem',
   'Customer',
   'DeletedCustomer',
   'DeletedProduct',
+  'Dispute',
   'Invoice',
   'InvoiceLineItem',
   'InvoicePayment',
@@ -27,6 +31,7 @@ const RESOURCES = [
   'PaymentMethod',
   'Price',
   'Product',
+  'Refund',
   'WebhookEndpoint',
 ];
 
@@ -39,9 +44,11 @@ const PARAMS = [
   'Checkout.SessionListLineItemsParams',
   'Checkout.SessionListParams',
   'Checkout.SessionRetrieveParams',
+  'CreditNoteListParams',
   'CustomerCreateParams',
   'CustomerListParams',
   'CustomerUpdateParams',
+  'DisputeListParams',
   'EventListParams',
   'InvoiceListParams',
   'InvoicePaymentListParams',
@@ -51,6 +58,8 @@ const PARAMS = [
   'PriceListParams',
   'ProductCreateParams',
   'ProductListParams',
+  'RefundCreateParams',
+  'RefundListParams',
   'WebhookEndpointCreateParams',
   'WebhookEndpointUpdateParams',
 ];
@@ -92,6 +101,15 @@ function trim(value: unknown, owner: string): unknown {
   if (typeof value !== 'object' || value === null) return value;
   const node = value as Schema;
   if (typeof node.$ref === 'string') return reference(node.$ref.slice(PREFIX.length), owner);
+  const expanded = ((node['x-also-expandable-to'] ?? []) as string[]).filter((name) =>
+    RESOURCES.includes(name),
+  );
+  if (expanded.length > 0) {
+    const { 'x-also-expandable-to': _dropped, ...id } = node;
+    return {
+      anyOf: [trim(id, owner), ...expanded.map((name) => reference(name, owner))],
+    };
+  }
   return Object.fromEntries(
     Object.entries(node)
       .filter(([key]) => !DROPPED.has(key) || owner === '')

@@ -2,7 +2,13 @@ import { BANK_ACCOUNTS, TEST_ROUTING_NUMBER, testCard } from './cards.ts';
 import type { Context } from './context.ts';
 import { badRequest, notSimulated } from './errors.ts';
 import { emit } from './events.ts';
-import { type ChargeView, createCharge, outcomeOf, type Refusal } from './resources/charges.ts';
+import {
+  type ChargeView,
+  createCharge,
+  outcomeOf,
+  type Refusal,
+  settleCharge,
+} from './resources/charges.ts';
 import { type Line, totalOf, withQuantity } from './resources/checkoutLines.ts';
 import { expireSession, findSession } from './resources/checkoutSessions.ts';
 import type { SessionView } from './resources/checkoutView.ts';
@@ -108,11 +114,7 @@ export function settle(ctx: Context, id: string, refusal?: Refusal | null): Sess
     emit(ctx, 'checkout.session.async_payment_failed', view);
     return view;
   }
-  const charge = ctx.store.patch(charges, String(intent.latest_charge), {
-    status: 'succeeded',
-    paid: true,
-    outcome: outcomeOf('succeeded', null),
-  }).view;
+  const charge = settleCharge(ctx, String(intent.latest_charge));
   succeed(ctx, intent, charge);
   const invoice = draftFor(ctx, id);
   const paid = ctx.store.patch(sessions, id, { payment_status: 'paid', invoice }).view;
@@ -121,10 +123,10 @@ export function settle(ctx: Context, id: string, refusal?: Refusal | null): Sess
   return paid;
 }
 
-export const checkoutTasks: TaskHandlers = {
+export const checkoutTasks = {
   expire_session: (ctx, id) => void expireSession(ctx, id),
   settle_session: (ctx, id) => void settle(ctx, id),
-};
+} satisfies Partial<TaskHandlers>;
 
 function payByCard(ctx: Context, id: string, given: Purchase): PurchaseResult {
   const number = given.cardNumber ?? '4242424242424242';

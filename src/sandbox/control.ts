@@ -2,8 +2,9 @@ import { z } from 'zod';
 import { seedCatalogue } from './catalogue.ts';
 import { purchase, settle, successUrl } from './checkout.ts';
 import { API_VERSION, type Context } from './context.ts';
+import { type Call, type ControlRoute, type Instance, parse } from './controlRoute.ts';
 import { openDelivery } from './deliveries.ts';
-import { ApiError, badRequest, noSuch, unknownUrl } from './errors.ts';
+import { badRequest, noSuch, unknownUrl } from './errors.ts';
 import {
   currentFaults,
   DELAY_MAX_MS,
@@ -12,6 +13,7 @@ import {
   REORDER_MAX,
   setFaults,
 } from './faults.ts';
+import { moneyBackControl } from './moneyBackControl.ts';
 import { expireSession, findSession } from './resources/checkoutSessions.ts';
 import { createEndpoint, knownEvents } from './resources/webhookEndpoints.ts';
 import { deliveries, events, webhookEndpoints } from './tables.ts';
@@ -20,13 +22,6 @@ import { deliveries, events, webhookEndpoints } from './tables.ts';
 const DELIVERY_PAGE_MAX = 1_000;
 /** Objects in one catalogue. */
 const CATALOGUE_MAX = 1_000;
-
-export interface Instance {
-  /** New for every start; tells two owners of one data directory apart. */
-  readonly instance: string;
-  readonly pid: number;
-  readonly webhookSecret: string;
-}
 
 const seedText = z.string().min(1).max(250);
 const seedMetadata = z.record(z.string().max(40), z.string().max(500));
@@ -112,18 +107,6 @@ const NO_FUNDS = {
   message: "The customer's account has insufficient funds to cover this payment.",
 };
 
-interface ControlRoute {
-  readonly method: 'GET' | 'POST' | 'PUT';
-  readonly pattern: RegExp;
-  readonly run: (ctx: Context, call: Call) => unknown;
-}
-interface Call {
-  readonly id: string;
-  readonly query: URLSearchParams;
-  readonly body: unknown;
-  readonly instance: Instance;
-}
-
 const routes: readonly ControlRoute[] = [
   {
     method: 'GET',
@@ -203,6 +186,7 @@ const routes: readonly ControlRoute[] = [
       return { session: expireSession(ctx, id) };
     },
   },
+  ...moneyBackControl,
 ];
 
 /** `body` is the parsed JSON, `{}` when none was sent. @throws ApiError */
@@ -303,17 +287,6 @@ function listDeliveries(ctx: Context, query: URLSearchParams) {
     data.push(view);
   }
   return { data, has_more: false };
-}
-
-function parse<T>(schema: z.ZodType<T>, body: unknown): T {
-  const result = schema.safeParse(body);
-  if (result.success) return result.data;
-  throw new ApiError(400, {
-    type: 'invalid_request_error',
-    message: result.error.issues
-      .map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`)
-      .join('; '),
-  });
 }
 
 function defined(given: object): object {

@@ -1,17 +1,28 @@
 import { createApi } from './api.ts';
 import { checkoutTasks } from './checkout.ts';
 import type { Context } from './context.ts';
-import { type Instance, runControl } from './control.ts';
+import { runControl } from './control.ts';
+import type { Instance } from './controlRoute.ts';
 import { createDeliverer } from './deliverer.ts';
 import { ApiError, badRequest } from './errors.ts';
 import { type ByteSource, randomText } from './ids.ts';
 import type { Journal } from './journal.ts';
+import { openDisputeTasks } from './openDispute.ts';
 import { servePage } from './pages/pages.ts';
 import { checkoutUrl } from './resources/checkoutView.ts';
+import { disputeTasks } from './resources/disputes.ts';
+import { refundTasks } from './resources/refunds.ts';
 import type { Answer, Request } from './server.ts';
 import { createStore } from './store.ts';
 import { sessions } from './tables.ts';
-import { createTaskRunner } from './tasks.ts';
+import { createTaskRunner, type TaskHandlers } from './tasks.ts';
+
+const taskHandlers: TaskHandlers = {
+  ...checkoutTasks,
+  ...refundTasks,
+  ...openDisputeTasks,
+  ...disputeTasks,
+};
 
 /** What a winston or pino logger offers. */
 export interface Logger {
@@ -56,7 +67,7 @@ export function createEngine(options: EngineOptions): Engine {
       error: (error as Partial<Error> | null)?.stack ?? String(error),
     });
   const api = createApi({ ctx, secretKey: options.secretKey, onDefect });
-  const taskRunner = createTaskRunner({ ctx, handlers: checkoutTasks, onError: onDefect });
+  const taskRunner = createTaskRunner({ ctx, handlers: taskHandlers, onError: onDefect });
   const deliverer = createDeliverer({
     ctx,
     retryScheduleMs: options.retryScheduleMs,

@@ -1,6 +1,6 @@
 import { API_VERSION, add, type Context, seconds } from './context.ts';
 import { openDelivery } from './deliveries.ts';
-import type { Json, JsonObject, View } from './json.ts';
+import { isObject, type Json, type JsonObject, type View } from './json.ts';
 import { events, webhookEndpoints } from './tables.ts';
 
 export type EventView = {
@@ -70,16 +70,23 @@ function prune(ctx: Context): void {
   }
 }
 
-/** The old values of what `after` changed: `previous_attributes` of an `*.updated` event. */
+/**
+ * The old values of what `after` changed: `previous_attributes` of an `*.updated` event. As at Stripe
+ * a group shows only its changed members, with null for one that was not there; lists show whole.
+ */
 export function changedAttributes(before: View, after: View): JsonObject | null {
-  const old = before as unknown as JsonObject;
-  const fresh = after as unknown as JsonObject;
+  const { updated: _old, ...old } = before as unknown as JsonObject;
+  const { updated: _fresh, ...fresh } = after as unknown as JsonObject;
+  return changedMembers(old, fresh);
+}
+
+function changedMembers(before: JsonObject, after: JsonObject): JsonObject | null {
   const changed: Record<string, Json> = {};
-  for (const key of Object.keys(fresh)) {
-    if (key === 'updated') continue;
-    if (JSON.stringify(old[key] ?? null) !== JSON.stringify(fresh[key] ?? null)) {
-      changed[key] = old[key] ?? null;
-    }
+  for (const key of new Set([...Object.keys(before), ...Object.keys(after)])) {
+    const old = before[key] ?? null;
+    const fresh = after[key] ?? null;
+    if (JSON.stringify(old) === JSON.stringify(fresh)) continue;
+    changed[key] = isObject(old) && isObject(fresh) ? (changedMembers(old, fresh) ?? old) : old;
   }
   return Object.keys(changed).length > 0 ? changed : null;
 }

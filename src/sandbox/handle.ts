@@ -2,6 +2,13 @@ import type { Catalogue } from './catalogue.ts';
 import type { DeliveryView } from './deliveries.ts';
 import type { Faults } from './faults.ts';
 import { askLocal } from './localJson.ts';
+import type {
+  DisputeKind,
+  DisputeReason,
+  DisputeStatus,
+  DisputeView,
+} from './resources/disputeView.ts';
+import type { FailureReason, RefundCourse, RefundView } from './resources/refundView.ts';
 import type { Secrets } from './secrets.ts';
 
 const CALL_TIMEOUT_MS = 10_000;
@@ -22,6 +29,23 @@ export interface PayResult {
   readonly outcome: 'complete' | 'declined';
   readonly session: { readonly id: string; readonly payment_status: string };
   readonly redirect_url: string | null;
+}
+
+export interface RefundOptions {
+  /** Default: all that is left. */
+  readonly amount?: number;
+  /** Default: what the card does. `fails_later` succeeds first. */
+  readonly course?: RefundCourse;
+  readonly reason?: 'duplicate' | 'fraudulent' | 'requested_by_customer';
+}
+
+export interface DisputeOptions {
+  /** `dispute` (default) takes the money at once; `inquiry` only asks; `prevented` was refunded. */
+  readonly kind?: DisputeKind;
+  /** Default: what is left of the charge after refunds. */
+  readonly amount?: number;
+  /** Default `fraudulent`. */
+  readonly reason?: DisputeReason;
 }
 
 /** A running sandbox, in this process or in another one. Every call rejects with a clear error. */
@@ -50,6 +74,18 @@ export interface Sandbox extends Secrets {
   pay(sessionId: string, options?: PayOptions): Promise<PayResult>;
   /** Ends a bank debit now. */
   settle(sessionId: string, outcome?: 'succeeded' | 'failed'): Promise<void>;
+  /** Sends money back with a course of your choice; `stripe.refunds.create` does what the card does. */
+  refund(chargeId: string, options?: RefundOptions): Promise<RefundView>;
+  /** Ends a refund now, also one that had succeeded: banks send money back days later. */
+  endRefund(
+    refundId: string,
+    status: 'succeeded' | 'failed' | 'canceled',
+    reason?: FailureReason,
+  ): Promise<RefundView>;
+  /** The holder of the card goes to his bank. */
+  dispute(chargeId: string, options?: DisputeOptions): Promise<DisputeView>;
+  /** The bank decides; moves Stripe does not know are refused. */
+  decideDispute(disputeId: string, status: DisputeStatus): Promise<DisputeView>;
   /** Replaces the faults of deliveries; `{}` ends them. */
   setFaults(faults: Faults): Promise<void>;
   /** Newest first, at most 1,000. */
@@ -68,7 +104,8 @@ export function createCalls(origin: () => string): Calls {
     const { error } = (answer.body ?? {}) as { error?: { message: string } };
     throw new Error(`Stripe sandbox: ${error?.message ?? `HTTP ${answer.status}`}`);
   }
-  const session = (id: string) => `checkout/sessions/${encodeURIComponent(id)}`;
+  const segment = encodeURIComponent;
+  const session = (id: string) => `checkout/sessions/${segment(id)}`;
   return {
     ensureWebhookEndpoint: ({ url, secret, name, enabledEvents }) =>
       call('PUT', 'webhook_endpoint', { url, secret, name, enabled_events: enabledEvents }),
@@ -79,6 +116,17 @@ export function createCalls(origin: () => string): Calls {
     async settle(id, outcome = 'succeeded') {
       await call('POST', `${session(id)}/settle`, { outcome });
     },
+    refund: async (id, options = {}) =>
+      (await call<{ refund: RefundView }>('POST', `charges/${segment(id)}/refund`, options)).refund,
+    endRefund: async (id, status, reason) =>
+      (await call<{ refund: RefundView }>('POST', `refunds/${segment(id)}/end`, { status, reason }))
+        .refund,
+    dispute: async (id, options = {}) =>
+      (await call<{ dispute: DisputeView }>('POST', `charges/${segment(id)}/dispute`, options))
+        .dispute,
+    decideDispute: async (id, status) =>
+      (await call<{ dispute: DisputeView }>('POST', `disputes/${segment(id)}/decide`, { status }))
+        .dispute,
     async setFaults(faults) {
       await call('PUT', 'faults', faults);
     },
@@ -87,7 +135,7 @@ export function createCalls(origin: () => string): Calls {
       return (await call<{ data: DeliveryView[] }>('GET', `deliveries?${query}`)).data;
     },
     async resend(id, endpoint) {
-      await call('POST', `events/${encodeURIComponent(id)}/resend`, { endpoint });
+      await call('POST', `events/${segment(id)}/resend`, { endpoint });
     },
   };
 }

@@ -4,6 +4,6 @@ export { API_VERSION } from './context.ts';
 export type { DeliveryView } from './deliveries.ts';
 export type { Logger } from './engine.ts';
 export type { Faults } from './faults.ts';
-export type { PayOptions, PayResult, Sandbox } from './handle.ts';
+export type { DisputeOptions, PayOptions, PayResult, RefundOptions, Sandbox } from './handle.ts';
 export { type JoinOptions, joinOrStartSandbox } from './join.ts';
 export { type SandboxOptions, startSandbox } from './start.ts';

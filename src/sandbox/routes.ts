@@ -1,8 +1,14 @@
 import type { ExpandRegistry } from './expand.ts';
 import { accountRoutes } from './resources/account.ts';
+import {
+  balanceTransactionExpandable,
+  balanceTransactionRoutes,
+} from './resources/balanceTransactions.ts';
 import { chargeExpandable, chargeRoutes } from './resources/charges.ts';
 import { itemExpandable, sessionExpandable, sessionRoutes } from './resources/checkoutSessions.ts';
+import { creditNoteExpandable, creditNoteRoutes } from './resources/creditNotes.ts';
 import { customerRoutes } from './resources/customers.ts';
+import { disputeExpandable, disputeRoutes } from './resources/disputes.ts';
 import { eventRoutes } from './resources/events.ts';
 import { invoicePaymentExpandable, invoicePaymentRoutes } from './resources/invoicePayments.ts';
 import { invoiceExpandable, invoiceLineExpandable, invoiceRoutes } from './resources/invoices.ts';
@@ -11,6 +17,7 @@ import { paymentMethodExpandable, paymentMethodRoutes } from './resources/paymen
 import { portalSessionRoutes } from './resources/portalSessions.ts';
 import { priceExpandable, priceRoutes } from './resources/prices.ts';
 import { productExpandable, productRoutes } from './resources/products.ts';
+import { refundExpandable, refundRoutes } from './resources/refunds.ts';
 import { webhookEndpointRoutes } from './resources/webhookEndpoints.ts';
 import type { Route } from './route.ts';
 
@@ -24,6 +31,10 @@ export const apiRoutes: readonly Route[] = [
   ...paymentIntentRoutes,
   ...paymentMethodRoutes,
   ...chargeRoutes,
+  ...refundRoutes,
+  ...disputeRoutes,
+  ...creditNoteRoutes,
+  ...balanceTransactionRoutes,
   ...invoiceRoutes,
   ...invoicePaymentRoutes,
   ...eventRoutes,
@@ -40,6 +51,10 @@ export const expandable: ExpandRegistry = {
   payment_intent: paymentIntentExpandable,
   payment_method: paymentMethodExpandable,
   charge: chargeExpandable,
+  refund: refundExpandable,
+  dispute: disputeExpandable,
+  credit_note: creditNoteExpandable,
+  balance_transaction: balanceTransactionExpandable,
   invoice: invoiceExpandable,
   line_item: invoiceLineExpandable,
   invoice_payment: invoicePaymentExpandable,

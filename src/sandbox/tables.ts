@@ -2,9 +2,12 @@ import type { DeliveryView } from './deliveries.ts';
 import type { EventHidden, EventView } from './events.ts';
 import type { FaultsRow } from './faults.ts';
 import type { SavedAnswer } from './idempotency.ts';
+import type { BalanceRow, BalanceTransactionView } from './resources/balanceTransactions.ts';
 import type { ChargeView } from './resources/charges.ts';
 import type { SessionHidden, SessionView } from './resources/checkoutSessions.ts';
+import type { CreditNoteHidden, CreditNoteView } from './resources/creditNoteView.ts';
 import type { CustomerView } from './resources/customers.ts';
+import type { DisputeView } from './resources/disputeView.ts';
 import type { InvoicePaymentView } from './resources/invoicePayments.ts';
 import type { InvoiceLineView, InvoiceView } from './resources/invoices.ts';
 import type { PaymentIntentView } from './resources/paymentIntents.ts';
@@ -12,6 +15,7 @@ import type { PaymentMethodView } from './resources/paymentMethods.ts';
 import type { PortalSessionView } from './resources/portalSessions.ts';
 import type { PriceHidden, PriceView } from './resources/priceFactory.ts';
 import type { ProductView } from './resources/products.ts';
+import type { RefundHidden, RefundView } from './resources/refundView.ts';
 import type { EndpointHidden, WebhookEndpointView } from './resources/webhookEndpoints.ts';
 import { collection } from './store.ts';
 import type { Task, TaskHidden } from './tasks.ts';
@@ -24,6 +28,13 @@ export const sessions = collection<SessionView, SessionHidden>('checkout_session
 export const paymentMethods = collection<PaymentMethodView, Nothing>('payment_methods');
 export const paymentIntents = collection<PaymentIntentView, Nothing>('payment_intents');
 export const charges = collection<ChargeView, Nothing>('charges');
+export const balances = collection<BalanceRow, Nothing>('balances');
+export const balanceTransactions = collection<BalanceTransactionView, Nothing>(
+  'balance_transactions',
+);
+export const refunds = collection<RefundView, RefundHidden>('refunds');
+export const disputes = collection<DisputeView, Nothing>('disputes');
+export const creditNotes = collection<CreditNoteView, CreditNoteHidden>('credit_notes');
 export const invoices = collection<InvoiceView, { lines: InvoiceLineView[] }>('invoices');
 export const invoicePayments = collection<InvoicePaymentView, Nothing>('invoice_payments');
 export const portalSessions = collection<PortalSessionView, Nothing>('portal_sessions');

@@ -9,7 +9,12 @@ export type Task = {
   /** Milliseconds, in the clock of `Context.now`. */
   due_at: number;
 };
-type TaskKind = 'expire_session' | 'settle_session';
+type TaskKind =
+  | 'expire_session'
+  | 'settle_session'
+  | 'settle_refund'
+  | 'open_dispute'
+  | 'end_dispute';
 export type TaskHidden = { subject: string };
 
 /** One task per kind and subject: scheduling it again moves it. */

@@ -4,7 +4,8 @@ import type { Expandable } from '../expand.ts';
 import { inRange, listRows, matchesFilter } from '../listing.ts';
 import { choice, expand, object, paging, range, refused, required, text } from '../params.ts';
 import { idOf, type Route, route } from '../route.ts';
-import { invoicePayments, invoices, paymentIntents } from '../tables.ts';
+import { charges, invoicePayments, invoices, paymentIntents } from '../tables.ts';
+import type { ChargeView } from './charges.ts';
 
 export type InvoicePaymentView = {
   id: string;
@@ -45,6 +46,16 @@ export function createInvoicePayment(
     },
     {},
   ).view;
+}
+
+/** What an invoice was paid with, the latest payment first. */
+export function chargesOfInvoice(ctx: Context, invoice: string): ChargeView[] {
+  return [...ctx.store.walk(invoicePayments, 'newest_first')].flatMap(({ view }) => {
+    if (view.invoice !== invoice || view.status !== 'paid') return [];
+    const intent = ctx.store.get(paymentIntents, view.payment.payment_intent)?.view;
+    const charge = intent?.latest_charge && ctx.store.get(charges, intent.latest_charge)?.view;
+    return charge ? [charge] : [];
+  });
 }
 
 export const invoicePaymentExpandable: Expandable = {

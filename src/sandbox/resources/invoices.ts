@@ -200,9 +200,9 @@ export function payDraft(ctx: Context, id: string, paymentIntent: string | null)
   return paid;
 }
 
-function findInvoice(ctx: Context, id: string) {
+export function findInvoice(ctx: Context, id: string, status: 400 | 404 = 404) {
   const found = ctx.store.get(invoices, id);
-  if (!found) throw noSuch('invoice', id, 'invoice', 404);
+  if (!found) throw noSuch('invoice', id, 'invoice', status);
   return found;
 }
 

@@ -99,10 +99,14 @@ const own: Record<string, Schema> = {
 
 const byObject: Record<string, string> = {
   account: 'Account',
+  balance_transaction: 'BalanceTransaction',
   'billing_portal.session': 'BillingPortal.Session',
   charge: 'Charge',
   'checkout.session': 'Checkout.Session',
+  credit_note: 'CreditNote',
+  credit_note_line_item: 'CreditNoteLineItem',
   customer: 'Customer',
+  dispute: 'Dispute',
   invoice: 'Invoice',
   invoice_payment: 'InvoicePayment',
   item: 'LineItem',
@@ -111,6 +115,7 @@ const byObject: Record<string, string> = {
   payment_method: 'PaymentMethod',
   price: 'Price',
   product: 'Product',
+  refund: 'Refund',
   webhook_endpoint: 'WebhookEndpoint',
 };
 
