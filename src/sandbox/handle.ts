@@ -1,3 +1,4 @@
+import type { BookReport } from './books.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { DeliveryView } from './deliveries.ts';
 import type { Faults } from './faults.ts';
@@ -86,6 +87,8 @@ export interface Sandbox extends Secrets {
   dispute(chargeId: string, options?: DisputeOptions): Promise<DisputeView>;
   /** The bank decides; moves Stripe does not know are refused. */
   decideDispute(disputeId: string, status: DisputeStatus): Promise<DisputeView>;
+  /** Compares all that speaks of the same money: charges, refunds, disputes, invoices, balances. */
+  checkBooks(): Promise<BookReport>;
   /** Replaces the faults of deliveries; `{}` ends them. */
   setFaults(faults: Faults): Promise<void>;
   /** Newest first, at most 1,000. */
@@ -127,6 +130,7 @@ export function createCalls(origin: () => string): Calls {
     decideDispute: async (id, status) =>
       (await call<{ dispute: DisputeView }>('POST', `disputes/${segment(id)}/decide`, { status }))
         .dispute,
+    checkBooks: () => call('GET', 'books'),
     async setFaults(faults) {
       await call('PUT', 'faults', faults);
     },

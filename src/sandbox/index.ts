@@ -1,4 +1,5 @@
 /** A stand-in for Stripe on this machine. See README.md beside this file. */
+export type { BookReport } from './books.ts';
 export type { Catalogue } from './catalogue.ts';
 export { API_VERSION } from './context.ts';
 export type { DeliveryView } from './deliveries.ts';

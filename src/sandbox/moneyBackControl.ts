@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { checkBooks } from './books.ts';
 import { type ControlRoute, parse } from './controlRoute.ts';
 import { openDispute } from './openDispute.ts';
 import { findCharge } from './resources/charges.ts';
@@ -42,8 +43,9 @@ const decisionSchema = z.strictObject({
   status: z.enum(['won', 'lost', 'warning_closed', 'needs_response', 'appeal_needs_response']),
 });
 
-/** What banks and card holders do: refunds that fail, disputes, decisions. */
+/** What banks and card holders do: refunds that fail, disputes, decisions; and if all of it agrees. */
 export const moneyBackControl: readonly ControlRoute[] = [
+  { method: 'GET', pattern: /^\/_sandbox\/books$/, run: (ctx) => checkBooks(ctx) },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/charges\/([^/]+)\/refund$/,
