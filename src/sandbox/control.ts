@@ -2,8 +2,9 @@ import { z } from 'zod';
 import { seedCatalogue } from './catalogue.ts';
 import { purchase, settle, successUrl } from './checkout.ts';
 import { API_VERSION, type Context } from './context.ts';
+import { parseControl } from './controlBody.ts';
 import { openDelivery } from './deliveries.ts';
-import { ApiError, badRequest, noSuch, unknownUrl } from './errors.ts';
+import { badRequest, noSuch, unknownUrl } from './errors.ts';
 import {
   currentFaults,
   DELAY_MAX_MS,
@@ -145,13 +146,13 @@ const routes: readonly ControlRoute[] = [
   {
     method: 'PUT',
     pattern: /^\/_sandbox\/faults$/,
-    run: (ctx, { body }) => setFaults(ctx, defined(parse(faultsSchema, body)) as Faults),
+    run: (ctx, { body }) => setFaults(ctx, defined(parseControl(faultsSchema, body)) as Faults),
   },
   {
     method: 'PUT',
     pattern: /^\/_sandbox\/catalogue$/,
     run: (ctx, { body }) => {
-      const catalogue = parse(catalogueSchema, body);
+      const catalogue = parseControl(catalogueSchema, body);
       seedCatalogue(ctx, catalogue);
       return { products: catalogue.products.length, prices: catalogue.prices.length };
     },
@@ -159,29 +160,33 @@ const routes: readonly ControlRoute[] = [
   {
     method: 'PUT',
     pattern: /^\/_sandbox\/webhook_endpoint$/,
-    run: (ctx, { body, instance }) => ensureEndpoint(ctx, parse(endpointSchema, body), instance),
+    run: (ctx, { body, instance }) =>
+      ensureEndpoint(ctx, parseControl(endpointSchema, body), instance),
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/events\/([^/]+)\/resend$/,
-    run: (ctx, { id, body }) => resend(ctx, id, parse(resendSchema, body).endpoint),
+    run: (ctx, { id, body }) => resend(ctx, id, parseControl(resendSchema, body).endpoint),
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/pay$/,
-    run: (ctx, { id, body }) => pay(ctx, id, parse(paySchema, body)),
+    run: (ctx, { id, body }) => pay(ctx, id, parseControl(paySchema, body)),
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/decline$/,
     run: (ctx, { id, body }) =>
-      pay(ctx, id, { ...parse(paySchema.omit({ outcome: true }), body), outcome: 'declined' }),
+      pay(ctx, id, {
+        ...parseControl(paySchema.omit({ outcome: true }), body),
+        outcome: 'declined',
+      }),
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/settle$/,
     run: (ctx, { id, body }) => {
-      const failed = parse(settleSchema, body).outcome === 'failed';
+      const failed = parseControl(settleSchema, body).outcome === 'failed';
       return { session: settle(ctx, id, failed ? NO_FUNDS : null) };
     },
   },
@@ -190,7 +195,7 @@ const routes: readonly ControlRoute[] = [
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/cancel$/,
     run: (ctx, { id, body }) => {
-      parse(emptySchema, body);
+      parseControl(emptySchema, body);
       const { view } = findSession(ctx, id);
       return { redirect_url: view.cancel_url, session: view };
     },
@@ -199,7 +204,7 @@ const routes: readonly ControlRoute[] = [
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/expire$/,
     run: (ctx, { id, body }) => {
-      parse(emptySchema, body);
+      parseControl(emptySchema, body);
       return { session: expireSession(ctx, id) };
     },
   },
@@ -303,17 +308,6 @@ function listDeliveries(ctx: Context, query: URLSearchParams) {
     data.push(view);
   }
   return { data, has_more: false };
-}
-
-function parse<T>(schema: z.ZodType<T>, body: unknown): T {
-  const result = schema.safeParse(body);
-  if (result.success) return result.data;
-  throw new ApiError(400, {
-    type: 'invalid_request_error',
-    message: result.error.issues
-      .map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`)
-      .join('; '),
-  });
 }
 
 function defined(given: object): object {

@@ -1,9 +1,10 @@
 /** A stand-in for Stripe on this machine. See README.md beside this file. */
 export type { Catalogue } from './catalogue.ts';
 export { API_VERSION } from './context.ts';
+export type { AdvanceAnswer, ClockAnswer } from './controlClock.ts';
 export type { DeliveryView } from './deliveries.ts';
 export type { Logger } from './engine.ts';
 export type { Faults } from './faults.ts';
-export type { PayOptions, PayResult, Sandbox } from './handle.ts';
+export type { AdvanceBy, PayOptions, PayResult, Sandbox } from './handle.ts';
 export { type JoinOptions, joinOrStartSandbox } from './join.ts';
 export { type SandboxOptions, startSandbox } from './start.ts';

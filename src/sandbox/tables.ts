@@ -1,3 +1,4 @@
+import type { ClockRow } from './clock.ts';
 import type { DeliveryView } from './deliveries.ts';
 import type { EventHidden, EventView } from './events.ts';
 import type { FaultsRow } from './faults.ts';
@@ -33,6 +34,7 @@ export const webhookEndpoints = collection<WebhookEndpointView, EndpointHidden>(
 export const events = collection<EventView, EventHidden>('events');
 export const deliveries = collection<DeliveryView, Nothing>('deliveries');
 export const faults = collection<FaultsRow, Nothing>('faults');
+export const clocks = collection<ClockRow, Nothing>('clock');
 export const tasks = collection<Task, TaskHidden>('tasks');
 export const savedAnswers = collection<SavedAnswer, Nothing>('idempotency_keys');
 
