@@ -2,7 +2,8 @@ import { z } from 'zod';
 import { seedCatalogue } from './catalogue.ts';
 import { purchase, settle, successUrl } from './checkout.ts';
 import { API_VERSION, type Context } from './context.ts';
-import { type Call, type ControlRoute, type Instance, parse } from './controlRoute.ts';
+import { parseControl } from './controlBody.ts';
+import type { Call, ControlRoute, Instance } from './controlRoute.ts';
 import { openDelivery } from './deliveries.ts';
 import { badRequest, noSuch, unknownUrl } from './errors.ts';
 import {
@@ -128,13 +129,13 @@ const routes: readonly ControlRoute[] = [
   {
     method: 'PUT',
     pattern: /^\/_sandbox\/faults$/,
-    run: (ctx, { body }) => setFaults(ctx, defined(parse(faultsSchema, body)) as Faults),
+    run: (ctx, { body }) => setFaults(ctx, defined(parseControl(faultsSchema, body)) as Faults),
   },
   {
     method: 'PUT',
     pattern: /^\/_sandbox\/catalogue$/,
     run: (ctx, { body }) => {
-      const catalogue = parse(catalogueSchema, body);
+      const catalogue = parseControl(catalogueSchema, body);
       seedCatalogue(ctx, catalogue);
       return { products: catalogue.products.length, prices: catalogue.prices.length };
     },
@@ -142,29 +143,33 @@ const routes: readonly ControlRoute[] = [
   {
     method: 'PUT',
     pattern: /^\/_sandbox\/webhook_endpoint$/,
-    run: (ctx, { body, instance }) => ensureEndpoint(ctx, parse(endpointSchema, body), instance),
+    run: (ctx, { body, instance }) =>
+      ensureEndpoint(ctx, parseControl(endpointSchema, body), instance),
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/events\/([^/]+)\/resend$/,
-    run: (ctx, { id, body }) => resend(ctx, id, parse(resendSchema, body).endpoint),
+    run: (ctx, { id, body }) => resend(ctx, id, parseControl(resendSchema, body).endpoint),
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/pay$/,
-    run: (ctx, { id, body }) => pay(ctx, id, parse(paySchema, body)),
+    run: (ctx, { id, body }) => pay(ctx, id, parseControl(paySchema, body)),
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/decline$/,
     run: (ctx, { id, body }) =>
-      pay(ctx, id, { ...parse(paySchema.omit({ outcome: true }), body), outcome: 'declined' }),
+      pay(ctx, id, {
+        ...parseControl(paySchema.omit({ outcome: true }), body),
+        outcome: 'declined',
+      }),
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/settle$/,
     run: (ctx, { id, body }) => {
-      const failed = parse(settleSchema, body).outcome === 'failed';
+      const failed = parseControl(settleSchema, body).outcome === 'failed';
       return { session: settle(ctx, id, failed ? NO_FUNDS : null) };
     },
   },
@@ -173,7 +178,7 @@ const routes: readonly ControlRoute[] = [
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/cancel$/,
     run: (ctx, { id, body }) => {
-      parse(emptySchema, body);
+      parseControl(emptySchema, body);
       const { view } = findSession(ctx, id);
       return { redirect_url: view.cancel_url, session: view };
     },
@@ -182,7 +187,7 @@ const routes: readonly ControlRoute[] = [
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/expire$/,
     run: (ctx, { id, body }) => {
-      parse(emptySchema, body);
+      parseControl(emptySchema, body);
       return { session: expireSession(ctx, id) };
     },
   },

@@ -1,6 +1,4 @@
-import type { z } from 'zod';
 import type { Context } from './context.ts';
-import { ApiError } from './errors.ts';
 
 export interface Instance {
   /** New for every start; tells two owners of one data directory apart. */
@@ -23,16 +21,4 @@ export interface Call {
   /** Parsed JSON, `{}` when none was sent. */
   readonly body: unknown;
   readonly instance: Instance;
-}
-
-/** @throws ApiError 400 naming each field that is wrong. */
-export function parse<T>(schema: z.ZodType<T>, body: unknown): T {
-  const result = schema.safeParse(body);
-  if (result.success) return result.data;
-  throw new ApiError(400, {
-    type: 'invalid_request_error',
-    message: result.error.issues
-      .map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`)
-      .join('; '),
-  });
 }

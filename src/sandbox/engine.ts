@@ -1,7 +1,10 @@
+import { createAdvancer } from './advance.ts';
 import { createApi } from './api.ts';
 import { checkoutTasks } from './checkout.ts';
+import { createClock } from './clock.ts';
 import type { Context } from './context.ts';
 import { runControl } from './control.ts';
+import { runClock } from './controlClock.ts';
 import type { Instance } from './controlRoute.ts';
 import { createDeliverer } from './deliverer.ts';
 import { ApiError, badRequest } from './errors.ts';
@@ -45,7 +48,7 @@ interface EngineOptions {
 }
 
 interface Engine {
-  handle(request: Request): Answer;
+  handle(request: Request): Answer | Promise<Answer>;
   stop(): Promise<void>;
 }
 
@@ -54,9 +57,10 @@ export function createEngine(options: EngineOptions): Engine {
   const { logger } = options;
   const store = createStore(options.journal);
   store.compact();
+  const clock = createClock(store, options.now);
   const ctx: Context = {
     store,
-    now: options.now,
+    now: clock.now,
     origin: () => options.origin,
     settleDelayMs: options.delaySettleMs,
     request: null,
@@ -67,7 +71,7 @@ export function createEngine(options: EngineOptions): Engine {
       error: (error as Partial<Error> | null)?.stack ?? String(error),
     });
   const api = createApi({ ctx, secretKey: options.secretKey, onDefect });
-  const taskRunner = createTaskRunner({ ctx, handlers: taskHandlers, onError: onDefect });
+  const taskRunner = createTaskRunner({ ctx, clock, handlers: taskHandlers, onError: onDefect });
   const deliverer = createDeliverer({
     ctx,
     retryScheduleMs: options.retryScheduleMs,
@@ -78,12 +82,15 @@ export function createEngine(options: EngineOptions): Engine {
       else logger.warn(`webhook ${delivery.event_type} not delivered`, details);
     },
   });
+  const advancer = createAdvancer({ store, clock, tasks: taskRunner, attempts: deliverer });
+  // A process killed while it advanced left the clock held.
+  store.transaction(() => clock.release());
   moveOpenSessions(ctx);
   taskRunner.tick();
 
-  function handle(request: Request): Answer {
+  function handle(request: Request): Answer | Promise<Answer> {
     // What has become due happens before anything is answered.
-    taskRunner.tickIfDue();
+    if (advancer.target() === null) taskRunner.tick();
     if (request.path.startsWith('/_sandbox/')) return control(request);
     if (request.path.startsWith('/v1/') || request.path.startsWith('/v2/')) {
       const answer = api(request);
@@ -92,10 +99,12 @@ export function createEngine(options: EngineOptions): Engine {
     return servePage(ctx, request);
   }
 
-  function control(request: Request): Answer {
+  async function control(request: Request): Promise<Answer> {
     try {
       const body = jsonBody(request);
-      return json(200, runControl(ctx, options.instance, { ...request, body }));
+      const call = { ...request, body };
+      const clockAnswer = await runClock({ store, clock, advancer }, call);
+      return json(200, clockAnswer ?? runControl(ctx, options.instance, call));
     } catch (error) {
       if (error instanceof ApiError) return json(error.status, { error: error.body });
       onDefect(error);

@@ -1,5 +1,6 @@
 import type { BookReport } from './books.ts';
 import type { Catalogue } from './catalogue.ts';
+import type { AdvanceAnswer, ClockAnswer } from './controlClock.ts';
 import type { DeliveryView } from './deliveries.ts';
 import type { Faults } from './faults.ts';
 import { askLocal } from './localJson.ts';
@@ -13,6 +14,19 @@ import type { FailureReason, RefundCourse, RefundView } from './resources/refund
 import type { Secrets } from './secrets.ts';
 
 const CALL_TIMEOUT_MS = 10_000;
+/** Of one piece of an advance: it may wait for endpoints that do not answer. */
+const ADVANCE_TIMEOUT_MS = 300_000;
+/** Pieces of one advance; with the steps of each a bound on what one call may set in motion. */
+const ADVANCE_PIECES_MAX = 10_000;
+
+/** How far: exactly one of them. */
+export interface AdvanceBy {
+  /** Unix seconds, or an ISO date with its time zone. */
+  readonly to?: number | string;
+  readonly seconds?: number;
+  readonly hours?: number;
+  readonly days?: number;
+}
 
 /** How a session is paid without a browser. */
 export interface PayOptions {
@@ -89,6 +103,17 @@ export interface Sandbox extends Secrets {
   decideDispute(disputeId: string, status: DisputeStatus): Promise<DisputeView>;
   /** Compares all that speaks of the same money: charges, refunds, disputes, invoices, balances. */
   checkBooks(): Promise<BookReport>;
+  /** The account's time. */
+  clock(): Promise<ClockAnswer>;
+  /**
+   * Moves the account's time ahead; everything due on the way happens at its own instant, in order,
+   * and its webhooks are sent and answered before the next instant. `onProgress` is told after each
+   * piece of a long way.
+   */
+  advance(by: AdvanceBy, onProgress?: (so: AdvanceAnswer) => void): Promise<AdvanceAnswer>;
+  /** Time stands still until `flow` or `advance`: with a seed everything becomes repeatable. */
+  freeze(): Promise<ClockAnswer>;
+  flow(): Promise<ClockAnswer>;
   /** Replaces the faults of deliveries; `{}` ends them. */
   setFaults(faults: Faults): Promise<void>;
   /** Newest first, at most 1,000. */
@@ -101,8 +126,13 @@ type Calls = Omit<Sandbox, 'origin' | 'host' | 'port' | 'joined' | 'stop' | keyo
 
 /** Everything goes through the control API, so it is the same for an owner and for who joined. */
 export function createCalls(origin: () => string): Calls {
-  async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const answer = await askLocal(method, `${origin()}/_sandbox/${path}`, body, CALL_TIMEOUT_MS);
+  async function call<T>(
+    method: string,
+    path: string,
+    body?: unknown,
+    timeoutMs = CALL_TIMEOUT_MS,
+  ): Promise<T> {
+    const answer = await askLocal(method, `${origin()}/_sandbox/${path}`, body, timeoutMs);
     if (answer.status === 200) return answer.body as T;
     const { error } = (answer.body ?? {}) as { error?: { message: string } };
     throw new Error(`Stripe sandbox: ${error?.message ?? `HTTP ${answer.status}`}`);
@@ -131,6 +161,24 @@ export function createCalls(origin: () => string): Calls {
       (await call<{ dispute: DisputeView }>('POST', `disputes/${segment(id)}/decide`, { status }))
         .dispute,
     checkBooks: () => call('GET', 'books'),
+    clock: () => call('GET', 'clock'),
+    async advance(by, onProgress) {
+      let next: AdvanceBy = by;
+      let tasks = 0;
+      let attempts = 0;
+      for (let piece = 0; piece < ADVANCE_PIECES_MAX; piece += 1) {
+        const so = await call<AdvanceAnswer>('POST', 'clock/advance', next, ADVANCE_TIMEOUT_MS);
+        tasks += so.tasks;
+        attempts += so.attempts;
+        const sum = { ...so, tasks, attempts };
+        onProgress?.(sum);
+        if (so.done) return sum;
+        next = { to: so.target_iso };
+      }
+      throw new Error('Stripe sandbox: there is always more due; the advance was given up.');
+    },
+    freeze: () => call('POST', 'clock/freeze', {}),
+    flow: () => call('POST', 'clock/flow', {}),
     async setFaults(faults) {
       await call('PUT', 'faults', faults);
     },

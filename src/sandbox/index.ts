@@ -2,9 +2,17 @@
 export type { BookReport } from './books.ts';
 export type { Catalogue } from './catalogue.ts';
 export { API_VERSION } from './context.ts';
+export type { AdvanceAnswer, ClockAnswer } from './controlClock.ts';
 export type { DeliveryView } from './deliveries.ts';
 export type { Logger } from './engine.ts';
 export type { Faults } from './faults.ts';
-export type { DisputeOptions, PayOptions, PayResult, RefundOptions, Sandbox } from './handle.ts';
+export type {
+  AdvanceBy,
+  DisputeOptions,
+  PayOptions,
+  PayResult,
+  RefundOptions,
+  Sandbox,
+} from './handle.ts';
 export { type JoinOptions, joinOrStartSandbox } from './join.ts';
 export { type SandboxOptions, startSandbox } from './start.ts';

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { checkBooks } from './books.ts';
-import { type ControlRoute, parse } from './controlRoute.ts';
+import { parseControl } from './controlBody.ts';
+import type { ControlRoute } from './controlRoute.ts';
 import { openDispute } from './openDispute.ts';
 import { findCharge } from './resources/charges.ts';
 import { moveDispute } from './resources/disputes.ts';
@@ -50,25 +51,29 @@ export const moneyBackControl: readonly ControlRoute[] = [
     method: 'POST',
     pattern: /^\/_sandbox\/charges\/([^/]+)\/refund$/,
     run: (ctx, { id, body }) => {
-      const given = parse(refundSchema, body);
+      const given = parseControl(refundSchema, body);
       return { refund: createRefund(ctx, findCharge(ctx, id, 'id', 404), given) };
     },
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/refunds\/([^/]+)\/end$/,
-    run: (ctx, { id, body }) => ({ refund: endRefund(ctx, id, parse(refundEndSchema, body)) }),
+    run: (ctx, { id, body }) => ({
+      refund: endRefund(ctx, id, parseControl(refundEndSchema, body)),
+    }),
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/charges\/([^/]+)\/dispute$/,
-    run: (ctx, { id, body }) => ({ dispute: openDispute(ctx, id, parse(disputeSchema, body)) }),
+    run: (ctx, { id, body }) => ({
+      dispute: openDispute(ctx, id, parseControl(disputeSchema, body)),
+    }),
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/disputes\/([^/]+)\/decide$/,
     run: (ctx, { id, body }) => ({
-      dispute: moveDispute(ctx, id, parse(decisionSchema, body).status),
+      dispute: moveDispute(ctx, id, parseControl(decisionSchema, body).status),
     }),
   },
 ];

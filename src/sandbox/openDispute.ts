@@ -64,10 +64,9 @@ export function openDispute(
 }
 
 function failPendingRefunds(ctx: Context, charge: string): void {
-  const waiting = [...ctx.store.walk(refunds, 'oldest_first')].filter(
-    ({ view }) =>
-      view.charge === charge && (view.status === 'pending' || view.status === 'requires_action'),
-  );
+  const waiting = ctx.store
+    .lookUp(refunds, 'charge', charge)
+    .filter(({ view }) => view.status === 'pending' || view.status === 'requires_action');
   for (const { id } of waiting) {
     endRefund(ctx, id, { status: 'failed', reason: 'charge_for_pending_refund_disputed' });
   }

@@ -18,7 +18,7 @@ export interface Answer {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
-export type Handler = (request: Request) => Answer;
+export type Handler = (request: Request) => Answer | Promise<Answer>;
 
 export interface Listener {
   readonly server: Server;
@@ -75,7 +75,7 @@ async function serve(
     const body = await readBody(incoming);
     const [path = '/', query = ''] = splitOnce(incoming.url ?? '/', '?');
     const { method = 'GET', headers } = incoming;
-    const answer = handler({ method, path, query, headers, body });
+    const answer = await handler({ method, path, query, headers, body });
     response.writeHead(answer.status, answer.headers).end(method === 'HEAD' ? '' : answer.body);
   } catch (error) {
     if (response.headersSent || incoming.destroyed) return;

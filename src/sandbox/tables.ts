@@ -1,3 +1,4 @@
+import type { ClockRow } from './clock.ts';
 import type { DeliveryView } from './deliveries.ts';
 import type { EventHidden, EventView } from './events.ts';
 import type { FaultsRow } from './faults.ts';
@@ -32,9 +33,15 @@ export const balances = collection<BalanceRow, Nothing>('balances');
 export const balanceTransactions = collection<BalanceTransactionView, Nothing>(
   'balance_transactions',
 );
-export const refunds = collection<RefundView, RefundHidden>('refunds');
-export const disputes = collection<DisputeView, Nothing>('disputes');
-export const creditNotes = collection<CreditNoteView, CreditNoteHidden>('credit_notes');
+export const refunds = collection<RefundView, RefundHidden>('refunds', {
+  charge: ({ view }) => view.charge,
+});
+export const disputes = collection<DisputeView, Nothing>('disputes', {
+  charge: ({ view }) => view.charge,
+});
+export const creditNotes = collection<CreditNoteView, CreditNoteHidden>('credit_notes', {
+  invoice: ({ view }) => view.invoice,
+});
 export const invoices = collection<InvoiceView, { lines: InvoiceLineView[] }>('invoices');
 export const invoicePayments = collection<InvoicePaymentView, Nothing>('invoice_payments');
 export const portalSessions = collection<PortalSessionView, Nothing>('portal_sessions');
@@ -44,6 +51,7 @@ export const webhookEndpoints = collection<WebhookEndpointView, EndpointHidden>(
 export const events = collection<EventView, EventHidden>('events');
 export const deliveries = collection<DeliveryView, Nothing>('deliveries');
 export const faults = collection<FaultsRow, Nothing>('faults');
+export const clocks = collection<ClockRow, Nothing>('clock');
 export const tasks = collection<Task, TaskHidden>('tasks');
 export const savedAnswers = collection<SavedAnswer, Nothing>('idempotency_keys');
 

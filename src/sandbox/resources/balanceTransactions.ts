@@ -90,9 +90,8 @@ export const expandBalanceTransaction =
 export const balanceTransactionExpandable: Expandable = {
   source: (ctx, view) => {
     const id = String(view.source);
-    return [charges, refunds, disputes]
-      .map((from) => ctx.store.get<{ id: string; object: string }, unknown>(from, id)?.view)
-      .find((found) => found !== undefined);
+    return (ctx.store.get(charges, id) ?? ctx.store.get(refunds, id) ?? ctx.store.get(disputes, id))
+      ?.view;
   },
 };
 

@@ -79,8 +79,8 @@ function linkRefund(
   if (!chargesOfInvoice(ctx, invoice.id).some(({ id }) => id === refund.charge)) {
     throw badRequest(`Refund ${refund.id} does not belong to invoice ${invoice.id}.`, { param });
   }
-  const used = [...ctx.store.walk(creditNotes, 'oldest_first')]
-    .flatMap(({ view }) => view.refunds)
+  const used = creditNotesOf(ctx, invoice.id)
+    .flatMap((note) => note.refunds)
     .filter((link) => link.refund === refund.id)
     .reduce((sum, link) => sum + link.amount_refunded, 0);
   const amount = given.amount_refunded ?? refund.amount - used;
@@ -185,9 +185,7 @@ function findCreditNote(ctx: Context, id: string) {
 }
 
 function creditNotesOf(ctx: Context, invoice: string): CreditNoteView[] {
-  return [...ctx.store.walk(creditNotes, 'oldest_first')]
-    .map(({ view }) => view)
-    .filter((view) => view.invoice === invoice);
+  return ctx.store.lookUp(creditNotes, 'invoice', invoice).map(({ view }) => view);
 }
 
 export const creditNoteExpandable: Expandable = {

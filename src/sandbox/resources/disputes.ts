@@ -49,9 +49,7 @@ export function findDispute(ctx: Context, id: string): DisputeView {
 }
 
 export function disputesOf(ctx: Context, charge: string): DisputeView[] {
-  return [...ctx.store.walk(disputes, 'oldest_first')]
-    .map(({ view }) => view)
-    .filter((view) => view.charge === charge);
+  return ctx.store.lookUp(disputes, 'charge', charge).map(({ view }) => view);
 }
 
 /** What the bank took back cannot be given back a second time. */
