@@ -122,7 +122,11 @@ function checkVersion(version: string | string[] | undefined): void {
 }
 
 function formOf(request: ApiRequest): FormObject {
-  if (request.method === 'GET' || request.body === '') return decodeForm(request.query);
+  if (request.method === 'GET' || request.body === '') {
+    // The second API repeats the name of a list instead of numbering it.
+    const lists = request.path.startsWith('/v2/');
+    return decodeForm(lists ? request.query.replace(/(^|&)types=/g, '$1types[]=') : request.query);
+  }
   const type = request.headers['content-type'] ?? '';
   if (!type.startsWith('application/x-www-form-urlencoded')) {
     throw badRequest(

@@ -17,7 +17,8 @@ import {
 import { moneyBackControl } from './moneyBackControl.ts';
 import { expireSession, findSession } from './resources/checkoutSessions.ts';
 import { createEndpoint, knownEvents } from './resources/webhookEndpoints.ts';
-import { deliveries, events, webhookEndpoints } from './tables.ts';
+import { coreEvents, deliveries, events, webhookEndpoints } from './tables.ts';
+import { EVENT_VERSIONS } from './versions.ts';
 
 /** Deliveries in one answer. */
 const DELIVERY_PAGE_MAX = 1_000;
@@ -72,6 +73,8 @@ const faultsSchema = z.strictObject({
 
 const endpointSchema = z.strictObject({
   url: z.url({ protocol: /^https?$/ }),
+  api_version: z.enum(EVENT_VERSIONS).optional(),
+  payload: z.enum(['snapshot', 'thin']).default('snapshot'),
   secret: z.string().min(8).regex(/^\S+$/, 'no whitespace').optional(),
   name: z.string().min(1).max(100).optional(),
   enabled_events: z.array(z.string()).min(1).optional(),
@@ -240,22 +243,28 @@ function ensureEndpoint(
   given: z.output<typeof endpointSchema>,
   instance: Instance,
 ): { id: string; secret: string } {
-  const enabled = knownEvents(given.enabled_events ?? ['*']);
-  const present = [...ctx.store.walk(webhookEndpoints, 'oldest_first')].find(({ view }) =>
-    given.name === undefined ? view.url === given.url : view.metadata.sandbox_name === given.name,
+  const { payload, url } = given;
+  const enabled = knownEvents(given.enabled_events ?? ['*'], payload);
+  const present = [...ctx.store.walk(webhookEndpoints, 'oldest_first')].find(
+    ({ view, hidden }) =>
+      (hidden.payload ?? 'snapshot') === payload &&
+      (given.name === undefined ? view.url === url : view.metadata.sandbox_name === given.name),
   );
   if (present) {
     const secret = given.secret ?? present.hidden.secret;
+    const api_version = given.api_version ?? present.view.api_version;
     ctx.store.patch(
       webhookEndpoints,
       present.id,
-      { url: given.url, status: 'enabled', enabled_events: enabled },
+      { url, api_version, status: 'enabled', enabled_events: enabled },
       { secret },
     );
     return { id: present.id, secret };
   }
   const { id, hidden } = createEndpoint(ctx, {
-    url: given.url,
+    url,
+    payload,
+    api_version: given.api_version,
     enabled_events: enabled,
     secret: given.secret ?? instance.webhookSecret,
     ...(given.name === undefined ? {} : { metadata: { sandbox_name: given.name } }),
@@ -263,11 +272,16 @@ function ensureEndpoint(
   return { id, secret: hidden.secret };
 }
 
+/** A thin event goes to thin endpoints, and only to them. */
 function resend(ctx: Context, id: string, endpoint: string | undefined) {
-  const event = ctx.store.get(events, id)?.view;
+  const core = ctx.store.get(coreEvents, id)?.view;
+  const event = core ?? ctx.store.get(events, id)?.view;
   if (!event) throw noSuch('event', id, 'id', 404);
   const targets = [...ctx.store.walk(webhookEndpoints, 'oldest_first')].filter(
-    (row) => row.view.status === 'enabled' && (endpoint === undefined || row.id === endpoint),
+    ({ id: target, view, hidden }) =>
+      view.status === 'enabled' &&
+      (hidden.payload === 'thin') === (core !== undefined) &&
+      (endpoint === undefined || target === endpoint),
   );
   if (targets.length === 0) {
     throw badRequest('There is no enabled webhook endpoint to send this event to.', {

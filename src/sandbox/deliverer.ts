@@ -2,7 +2,8 @@ import { createHmac } from 'node:crypto';
 import { API_VERSION, type Context } from './context.ts';
 import { type Attempt, cancelDelivery, type DeliveryView, recordAttempt } from './deliveries.ts';
 import { createDueQueue } from './dueQueue.ts';
-import { deliveries, events, webhookEndpoints } from './tables.ts';
+import { eventIn } from './events.ts';
+import { coreEvents, deliveries, webhookEndpoints } from './tables.ts';
 
 /**
  * Over three days as Stripe's live mode, which does not publish its intervals; the first ones are
@@ -116,7 +117,7 @@ export function createDeliverer(deps: {
     const delivery = ctx.store.get(deliveries, id)?.view;
     if (delivery?.status !== 'pending') return;
     const endpoint = ctx.store.get(webhookEndpoints, delivery.endpoint);
-    const event = ctx.store.get(events, delivery.event)?.view;
+    const event = endpoint && payloadFor(ctx, delivery.event, endpoint.view.api_version);
     if (!event || endpoint?.view.status !== 'enabled') {
       ctx.store.transaction(() => cancelDelivery(ctx, id));
       return;
@@ -192,6 +193,13 @@ export function createDeliverer(deps: {
       await Promise.allSettled(running.values());
     },
   };
+}
+
+/** What is sent: the event in the endpoint's version, or the notification of a thin one. */
+function payloadFor(ctx: Context, event: string, version: string | null) {
+  return (
+    eventIn(ctx, event, version ?? API_VERSION) ?? ctx.store.get(coreEvents, event)?.view ?? null
+  );
 }
 
 /** The header Stripe sends; `timestamp` in seconds, fresh for every attempt. */

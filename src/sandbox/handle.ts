@@ -83,6 +83,10 @@ export interface Sandbox extends Secrets {
     secret?: string | undefined;
     name?: string | undefined;
     enabledEvents?: string[] | undefined;
+    /** The shape of its events, e.g. `2024-06-20`. Default: the newest. */
+    apiVersion?: string | undefined;
+    /** `thin`: notifications of the second API, with types like `v1.invoice.paid`. */
+    payload?: 'snapshot' | 'thin' | undefined;
   }): Promise<{ id: string; secret: string }>;
   /** Creates or updates products and prices with these ids; repeatable. */
   seedCatalogue(catalogue: Catalogue): Promise<void>;
@@ -140,8 +144,12 @@ export function createCalls(origin: () => string): Calls {
   const segment = encodeURIComponent;
   const session = (id: string) => `checkout/sessions/${segment(id)}`;
   return {
-    ensureWebhookEndpoint: ({ url, secret, name, enabledEvents }) =>
-      call('PUT', 'webhook_endpoint', { url, secret, name, enabled_events: enabledEvents }),
+    ensureWebhookEndpoint: ({ enabledEvents, apiVersion, ...given }) =>
+      call('PUT', 'webhook_endpoint', {
+        ...given,
+        enabled_events: enabledEvents,
+        api_version: apiVersion,
+      }),
     async seedCatalogue(catalogue) {
       await call('PUT', 'catalogue', catalogue);
     },

@@ -6,6 +6,7 @@ import {
 } from './resources/balanceTransactions.ts';
 import { chargeExpandable, chargeRoutes } from './resources/charges.ts';
 import { itemExpandable, sessionExpandable, sessionRoutes } from './resources/checkoutSessions.ts';
+import { coreEventRoutes } from './resources/coreEvents.ts';
 import { creditNoteExpandable, creditNoteRoutes } from './resources/creditNotes.ts';
 import { customerRoutes } from './resources/customers.ts';
 import { disputeExpandable, disputeRoutes } from './resources/disputes.ts';
@@ -38,6 +39,7 @@ export const apiRoutes: readonly Route[] = [
   ...invoiceRoutes,
   ...invoicePaymentRoutes,
   ...eventRoutes,
+  ...coreEventRoutes,
   ...webhookEndpointRoutes,
   ...portalSessionRoutes,
 ];

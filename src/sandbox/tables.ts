@@ -1,4 +1,5 @@
 import type { ClockRow } from './clock.ts';
+import type { CoreEventView } from './coreEvents.ts';
 import type { DeliveryView } from './deliveries.ts';
 import type { EventHidden, EventView } from './events.ts';
 import type { FaultsRow } from './faults.ts';
@@ -43,12 +44,16 @@ export const creditNotes = collection<CreditNoteView, CreditNoteHidden>('credit_
   invoice: ({ view }) => view.invoice,
 });
 export const invoices = collection<InvoiceView, { lines: InvoiceLineView[] }>('invoices');
-export const invoicePayments = collection<InvoicePaymentView, Nothing>('invoice_payments');
+export const invoicePayments = collection<InvoicePaymentView, Nothing>('invoice_payments', {
+  invoice: ({ view }) => view.invoice,
+  payment_intent: ({ view }) => view.payment.payment_intent,
+});
 export const portalSessions = collection<PortalSessionView, Nothing>('portal_sessions');
 export const webhookEndpoints = collection<WebhookEndpointView, EndpointHidden>(
   'webhook_endpoints',
 );
 export const events = collection<EventView, EventHidden>('events');
+export const coreEvents = collection<CoreEventView, Nothing>('core_events');
 export const deliveries = collection<DeliveryView, Nothing>('deliveries');
 export const faults = collection<FaultsRow, Nothing>('faults');
 export const clocks = collection<ClockRow, Nothing>('clock');

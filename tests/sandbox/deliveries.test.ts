@@ -58,7 +58,7 @@ describe('deliveries', () => {
   it.each([
     ['a misspelt event', { enabled_events: ['checkout.session.complete'] }, 'enabled_events[0]'],
     ['no events', { enabled_events: [] }, 'enabled_events'],
-    ['another API version', { api_version: '2024-06-20' }, 'api_version=2024-06-20'],
+    ['an API version it cannot render', { api_version: '2019-12-03' }, 'api_version'],
     ['a bad URL', { url: 'example.com' }, 'url'],
   ])('are not promised to an endpoint with %s', async (_name, change, param) => {
     const { stripe } = await testSandbox();
