@@ -6,14 +6,7 @@ import { parseControl } from './controlBody.ts';
 import type { Call, ControlRoute, Instance } from './controlRoute.ts';
 import { openDelivery } from './deliveries.ts';
 import { badRequest, noSuch, unknownUrl } from './errors.ts';
-import {
-  currentFaults,
-  DELAY_MAX_MS,
-  DUPLICATES_MAX,
-  type Faults,
-  REORDER_MAX,
-  setFaults,
-} from './faults.ts';
+import { faultControl } from './faultControl.ts';
 import { moneyBackControl } from './moneyBackControl.ts';
 import { expireSession, findSession } from './resources/checkoutSessions.ts';
 import { createEndpoint, knownEvents } from './resources/webhookEndpoints.ts';
@@ -59,16 +52,6 @@ const catalogueSchema = z.strictObject({
       }),
     )
     .max(CATALOGUE_MAX),
-});
-
-const faultsSchema = z.strictObject({
-  duplicate: z.int().min(0).max(DUPLICATES_MAX).optional(),
-  delay_ms: z.int().min(0).max(DELAY_MAX_MS).optional(),
-  drop: z.boolean().optional(),
-  wrong_secret: z.boolean().optional(),
-  reorder: z.int().min(2).max(REORDER_MAX).optional(),
-  types: z.array(z.string()).min(1).optional(),
-  times: z.int().min(1).optional(),
 });
 
 const endpointSchema = z.strictObject({
@@ -127,12 +110,6 @@ const routes: readonly ControlRoute[] = [
     method: 'GET',
     pattern: /^\/_sandbox\/deliveries$/,
     run: (ctx, { query }) => listDeliveries(ctx, query),
-  },
-  { method: 'GET', pattern: /^\/_sandbox\/faults$/, run: (ctx) => currentFaults(ctx) },
-  {
-    method: 'PUT',
-    pattern: /^\/_sandbox\/faults$/,
-    run: (ctx, { body }) => setFaults(ctx, defined(parseControl(faultsSchema, body)) as Faults),
   },
   {
     method: 'PUT',
@@ -195,6 +172,7 @@ const routes: readonly ControlRoute[] = [
     },
   },
   ...moneyBackControl,
+  ...faultControl,
 ];
 
 /** `body` is the parsed JSON, `{}` when none was sent. @throws ApiError */
@@ -306,8 +284,4 @@ function listDeliveries(ctx: Context, query: URLSearchParams) {
     data.push(view);
   }
   return { data, has_more: false };
-}
-
-function defined(given: object): object {
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }

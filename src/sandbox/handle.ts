@@ -1,3 +1,4 @@
+import type { ApiFault } from './apiFaults.ts';
 import type { BookReport } from './books.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { AdvanceAnswer, ClockAnswer } from './controlClock.ts';
@@ -118,8 +119,12 @@ export interface Sandbox extends Secrets {
   /** Time stands still until `flow` or `advance`: with a seed everything becomes repeatable. */
   freeze(): Promise<ClockAnswer>;
   flow(): Promise<ClockAnswer>;
-  /** Replaces the faults of deliveries; `{}` ends them. */
-  setFaults(faults: Faults): Promise<void>;
+  /** Replaces the faults of deliveries by one rule or several; `{}` ends them. */
+  setFaults(faults: Faults | readonly Faults[]): Promise<void>;
+  /** Replaces the faults of Stripe's API (429, 5xx, lost answers); none ends them. */
+  setApiFaults(...rules: readonly ApiFault[]): Promise<void>;
+  /** A key that may only do this, e.g. `{customer: 'write', invoice: 'read'}`. */
+  restrictedKey(permissions: Readonly<Record<string, 'read' | 'write'>>): Promise<string>;
   /** Newest first, at most 1,000. */
   deliveries(filter?: { event?: string; type?: string; status?: string }): Promise<DeliveryView[]>;
   /** Sends an event once more, with a fresh signature. */
@@ -188,8 +193,13 @@ export function createCalls(origin: () => string): Calls {
     freeze: () => call('POST', 'clock/freeze', {}),
     flow: () => call('POST', 'clock/flow', {}),
     async setFaults(faults) {
-      await call('PUT', 'faults', faults);
+      await call('PUT', 'faults', { rules: [faults].flat() });
     },
+    async setApiFaults(...rules) {
+      await call('PUT', 'api_faults', { rules });
+    },
+    restrictedKey: async (permissions) =>
+      (await call<{ key: string }>('POST', 'restricted_keys', { permissions })).key,
     async deliveries(filter = {}) {
       const query = new URLSearchParams(filter);
       return (await call<{ data: DeliveryView[] }>('GET', `deliveries?${query}`)).data;

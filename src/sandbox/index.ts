@@ -1,4 +1,5 @@
 /** A stand-in for Stripe on this machine. See README.md beside this file. */
+export type { ApiFault } from './apiFaults.ts';
 export type { BookReport } from './books.ts';
 export type { Catalogue } from './catalogue.ts';
 export { API_VERSION } from './context.ts';

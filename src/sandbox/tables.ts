@@ -1,3 +1,5 @@
+import type { ApiFaultsRow } from './apiFaults.ts';
+import type { RestrictedKey } from './apiKeys.ts';
 import type { ClockRow } from './clock.ts';
 import type { CoreEventView } from './coreEvents.ts';
 import type { DeliveryView } from './deliveries.ts';
@@ -55,6 +57,8 @@ export const webhookEndpoints = collection<WebhookEndpointView, EndpointHidden>(
 export const events = collection<EventView, EventHidden>('events');
 export const coreEvents = collection<CoreEventView, Nothing>('core_events');
 export const deliveries = collection<DeliveryView, Nothing>('deliveries');
+export const apiFaultRules = collection<ApiFaultsRow, Nothing>('api_faults');
+export const restrictedKeys = collection<RestrictedKey, Nothing>('restricted_keys');
 export const faults = collection<FaultsRow, Nothing>('faults');
 export const clocks = collection<ClockRow, Nothing>('clock');
 export const tasks = collection<Task, TaskHidden>('tasks');
