@@ -10,6 +10,7 @@ import { faultControl } from './faultControl.ts';
 import { moneyBackControl } from './moneyBackControl.ts';
 import { expireSession, findSession } from './resources/checkoutSessions.ts';
 import { createEndpoint, knownEvents } from './resources/webhookEndpoints.ts';
+import { openShopSession } from './shopSession.ts';
 import { coreEvents, deliveries, events, webhookEndpoints } from './tables.ts';
 import { EVENT_VERSIONS } from './versions.ts';
 
@@ -81,6 +82,17 @@ const paySchema = z.strictObject({
   quantities: z.record(z.string(), z.int().min(1)).optional(),
 });
 
+const buySchema = paySchema.omit({ quantities: true }).extend({
+  price: z.string().min(1),
+  quantity: z.int().min(1).optional(),
+  customer: z.string().min(1).optional(),
+  invoice: z.boolean().optional(),
+  client_reference_id: z.string().min(1).max(200).optional(),
+  metadata: seedMetadata.optional(),
+  /** False: only the open session, to be paid by hand. */
+  pay: z.boolean().default(true),
+});
+
 const settleSchema = z.strictObject({
   outcome: z.enum(['succeeded', 'failed']).default('succeeded'),
 });
@@ -130,6 +142,15 @@ const routes: readonly ControlRoute[] = [
     method: 'POST',
     pattern: /^\/_sandbox\/events\/([^/]+)\/resend$/,
     run: (ctx, { id, body }) => resend(ctx, id, parseControl(resendSchema, body).endpoint),
+  },
+  {
+    method: 'POST',
+    pattern: /^\/_sandbox\/buy$/,
+    run: (ctx, { body }) => {
+      const { pay: paid, ...given } = parseControl(buySchema, body);
+      const session = openShopSession(ctx, given);
+      return paid ? pay(ctx, session.id, given) : { outcome: 'open', session };
+    },
   },
   {
     method: 'POST',
@@ -195,7 +216,13 @@ export function runControl(
   throw unknownUrl(request.method, request.path);
 }
 
-function pay(ctx: Context, id: string, given: z.output<typeof paySchema>) {
+function pay(
+  ctx: Context,
+  id: string,
+  given: Omit<z.output<typeof paySchema>, 'quantities'> & {
+    quantities?: Readonly<Record<string, number>> | undefined;
+  },
+) {
   const outcome = OUTCOMES[given.outcome];
   const result = purchase(ctx, id, {
     ...outcome,

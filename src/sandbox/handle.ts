@@ -41,6 +41,18 @@ export interface PayOptions {
   readonly quantities?: Readonly<Record<string, number>>;
 }
 
+export interface BuyOptions extends Omit<PayOptions, 'quantities'> {
+  /** Id or lookup key. */
+  readonly price: string;
+  readonly quantity?: number;
+  /** One that exists; else the buyer is new. */
+  readonly customer?: string;
+  /** Makes an invoice of a one-time purchase. */
+  readonly invoice?: boolean;
+  readonly client_reference_id?: string;
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
 export interface PayResult {
   readonly outcome: 'complete' | 'declined';
   readonly session: { readonly id: string; readonly payment_status: string };
@@ -94,16 +106,21 @@ export interface Sandbox extends Secrets {
   pay(sessionId: string, options?: PayOptions): Promise<PayResult>;
   /** Ends a bank debit now. */
   settle(sessionId: string, outcome?: 'succeeded' | 'failed'): Promise<void>;
-  /** Sends money back with a course of your choice; `stripe.refunds.create` does what the card does. */
-  refund(chargeId: string, options?: RefundOptions): Promise<RefundView>;
+  /** Buys something without a shop: a checkout session, paid at once. */
+  buy(order: BuyOptions): Promise<PayResult>;
+  /**
+   * Sends money back with a course of your choice; `stripe.refunds.create` does what the card does.
+   * `paid` is a charge or what was paid with it: a payment intent, session or invoice; or `last`.
+   */
+  refund(paid: string, options?: RefundOptions): Promise<RefundView>;
   /** Ends a refund now, also one that had succeeded: banks send money back days later. */
   endRefund(
     refundId: string,
     status: 'succeeded' | 'failed' | 'canceled',
     reason?: FailureReason,
   ): Promise<RefundView>;
-  /** The holder of the card goes to his bank. */
-  dispute(chargeId: string, options?: DisputeOptions): Promise<DisputeView>;
+  /** The holder of the card goes to his bank. `paid` as for `refund`. */
+  dispute(paid: string, options?: DisputeOptions): Promise<DisputeView>;
   /** The bank decides; moves Stripe does not know are refused. */
   decideDispute(disputeId: string, status: DisputeStatus): Promise<DisputeView>;
   /** Compares all that speaks of the same money: charges, refunds, disputes, invoices, balances. */
@@ -159,6 +176,7 @@ export function createCalls(origin: () => string): Calls {
       await call('PUT', 'catalogue', catalogue);
     },
     pay: (id, options = {}) => call('POST', `${session(id)}/pay`, options),
+    buy: (order) => call('POST', 'buy', order),
     async settle(id, outcome = 'succeeded') {
       await call('POST', `${session(id)}/settle`, { outcome });
     },

@@ -9,6 +9,7 @@ export type { Logger } from './engine.ts';
 export type { Faults } from './faults.ts';
 export type {
   AdvanceBy,
+  BuyOptions,
   DisputeOptions,
   PayOptions,
   PayResult,

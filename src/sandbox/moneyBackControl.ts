@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { checkBooks } from './books.ts';
+import { chargeBehind } from './chargeBehind.ts';
 import { parseControl } from './controlBody.ts';
 import type { ControlRoute } from './controlRoute.ts';
 import { openDispute } from './openDispute.ts';
-import { findCharge } from './resources/charges.ts';
 import { moveDispute } from './resources/disputes.ts';
 import { DISPUTE_REASONS } from './resources/disputeView.ts';
 import { createRefund, endRefund } from './resources/refunds.ts';
@@ -52,7 +52,7 @@ export const moneyBackControl: readonly ControlRoute[] = [
     pattern: /^\/_sandbox\/charges\/([^/]+)\/refund$/,
     run: (ctx, { id, body }) => {
       const given = parseControl(refundSchema, body);
-      return { refund: createRefund(ctx, findCharge(ctx, id, 'id', 404), given) };
+      return { refund: createRefund(ctx, chargeBehind(ctx, id), given) };
     },
   },
   {

@@ -43,7 +43,7 @@ export type SessionHidden = {
 const LIFETIME_MIN_SECONDS = 30 * 60;
 const LIFETIME_MAX_SECONDS = 24 * 3_600;
 
-function createSession(ctx: Context, given: NewSession): SessionView {
+export function createSession(ctx: Context, given: NewSession): SessionView {
   if (given.mode === 'setup') throw notSimulated('mode=setup');
   if (given.payment_intent_data?.capture_method === 'manual') {
     throw notSimulated('payment_intent_data[capture_method]=manual');
