@@ -11,6 +11,7 @@ import { ApiError, badRequest } from './errors.ts';
 import { type ByteSource, randomText } from './ids.ts';
 import type { Journal } from './journal.ts';
 import { openDisputeTasks } from './openDispute.ts';
+import { dashboard, dashboardAction } from './pages/dashboard.ts';
 import { servePage } from './pages/pages.ts';
 import { checkoutUrl } from './resources/checkoutView.ts';
 import { disputeTasks } from './resources/disputes.ts';
@@ -45,6 +46,13 @@ interface EngineOptions {
   readonly retryScheduleMs: readonly number[];
   readonly attemptTimeoutMs: number;
   readonly logger: Logger;
+}
+
+interface ControlRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly query: string;
+  readonly body: unknown;
 }
 
 interface Engine {
@@ -87,6 +95,11 @@ export function createEngine(options: EngineOptions): Engine {
   store.transaction(() => clock.release());
   moveOpenSessions(ctx);
   taskRunner.tick();
+  const desk = {
+    ctx,
+    isFrozen: clock.isFrozen,
+    act: (call: Omit<ControlRequest, 'query'>) => act({ ...call, query: '' }),
+  };
 
   function handle(request: Request): Answer | Promise<Answer> {
     // What has become due happens before anything is answered.
@@ -96,15 +109,21 @@ export function createEngine(options: EngineOptions): Engine {
       const answer = api(request);
       return { ...answer, headers: { ...answer.headers, 'content-type': 'application/json' } };
     }
+    if (request.path === '/') return dashboard(desk, request.query);
+    if (request.path.startsWith('/dashboard/') && request.method === 'POST') {
+      return dashboardAction(desk, request);
+    }
     return servePage(ctx, request);
+  }
+
+  async function act(call: ControlRequest): Promise<unknown> {
+    const clockAnswer = await runClock({ store, clock, advancer }, call);
+    return clockAnswer ?? runControl(ctx, options.instance, call);
   }
 
   async function control(request: Request): Promise<Answer> {
     try {
-      const body = jsonBody(request);
-      const call = { ...request, body };
-      const clockAnswer = await runClock({ store, clock, advancer }, call);
-      return json(200, clockAnswer ?? runControl(ctx, options.instance, call));
+      return json(200, await act({ ...request, body: jsonBody(request) }));
     } catch (error) {
       if (error instanceof ApiError) return json(error.status, { error: error.body });
       onDefect(error);
