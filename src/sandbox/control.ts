@@ -11,6 +11,7 @@ import { moneyBackControl } from './moneyBackControl.ts';
 import { expireSession, findSession } from './resources/checkoutSessions.ts';
 import { createEndpoint, knownEvents } from './resources/webhookEndpoints.ts';
 import { openShopSession } from './shopSession.ts';
+import { statusControl } from './statusControl.ts';
 import { coreEvents, deliveries, events, webhookEndpoints } from './tables.ts';
 import { EVENT_VERSIONS } from './versions.ts';
 
@@ -194,6 +195,7 @@ const routes: readonly ControlRoute[] = [
   },
   ...moneyBackControl,
   ...faultControl,
+  ...statusControl,
 ];
 
 /** `body` is the parsed JSON, `{}` when none was sent. @throws ApiError */

@@ -13,6 +13,7 @@ import type {
 } from './resources/disputeView.ts';
 import type { FailureReason, RefundCourse, RefundView } from './resources/refundView.ts';
 import type { Secrets } from './secrets.ts';
+import type { SandboxStatus } from './statusControl.ts';
 
 const CALL_TIMEOUT_MS = 10_000;
 /** Of one piece of an advance: it may wait for endpoints that do not answer. */
@@ -51,12 +52,30 @@ export interface BuyOptions extends Omit<PayOptions, 'quantities'> {
   readonly invoice?: boolean;
   readonly client_reference_id?: string;
   readonly metadata?: Readonly<Record<string, string>>;
+  /** False: only the open session, to be paid by hand at its `url`. Default true. */
+  readonly pay?: boolean;
 }
 
 export interface PayResult {
   readonly outcome: 'complete' | 'declined';
-  readonly session: { readonly id: string; readonly payment_status: string };
+  readonly session: BoughtSession;
   readonly redirect_url: string | null;
+}
+
+interface BoughtSession {
+  readonly id: string;
+  readonly payment_status: string;
+  readonly customer: string | null;
+  readonly invoice: string | null;
+  readonly payment_intent: string | null;
+  readonly subscription: string | null;
+  readonly url: string | null;
+}
+
+export interface BuyResult {
+  /** `open`: it was not to be paid yet. */
+  readonly outcome: 'complete' | 'declined' | 'open';
+  readonly session: BoughtSession;
 }
 
 export interface RefundOptions {
@@ -107,7 +126,7 @@ export interface Sandbox extends Secrets {
   /** Ends a bank debit now. */
   settle(sessionId: string, outcome?: 'succeeded' | 'failed'): Promise<void>;
   /** Buys something without a shop: a checkout session, paid at once. */
-  buy(order: BuyOptions): Promise<PayResult>;
+  buy(order: BuyOptions): Promise<BuyResult>;
   /**
    * Sends money back with a course of your choice; `stripe.refunds.create` does what the card does.
    * `paid` is a charge or what was paid with it: a payment intent, session or invoice; or `last`.
@@ -123,6 +142,8 @@ export interface Sandbox extends Secrets {
   dispute(paid: string, options?: DisputeOptions): Promise<DisputeView>;
   /** The bank decides; moves Stripe does not know are refused. */
   decideDispute(disputeId: string, status: DisputeStatus): Promise<DisputeView>;
+  /** Time, money, objects, endpoints, deliveries and faults in one answer. */
+  status(): Promise<SandboxStatus>;
   /** Compares all that speaks of the same money: charges, refunds, disputes, invoices, balances. */
   checkBooks(): Promise<BookReport>;
   /** The account's time. */
@@ -191,6 +212,7 @@ export function createCalls(origin: () => string): Calls {
     decideDispute: async (id, status) =>
       (await call<{ dispute: DisputeView }>('POST', `disputes/${segment(id)}/decide`, { status }))
         .dispute,
+    status: () => call('GET', 'status'),
     checkBooks: () => call('GET', 'books'),
     clock: () => call('GET', 'clock'),
     async advance(by, onProgress) {

@@ -10,6 +10,7 @@ export type { Faults } from './faults.ts';
 export type {
   AdvanceBy,
   BuyOptions,
+  BuyResult,
   DisputeOptions,
   PayOptions,
   PayResult,
@@ -18,3 +19,4 @@ export type {
 } from './handle.ts';
 export { type JoinOptions, joinOrStartSandbox } from './join.ts';
 export { type SandboxOptions, startSandbox } from './start.ts';
+export type { SandboxStatus } from './statusControl.ts';
