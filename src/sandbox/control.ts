@@ -2,7 +2,9 @@ import { z } from 'zod';
 import { seedCatalogue } from './catalogue.ts';
 import { purchase, settle, successUrl } from './checkout.ts';
 import { API_VERSION, type Context } from './context.ts';
+import { billingControl } from './controlBilling.ts';
 import { parseControl } from './controlBody.ts';
+import type { ControlCall, ControlRoute, Instance } from './controlRoute.ts';
 import { openDelivery } from './deliveries.ts';
 import { badRequest, noSuch, unknownUrl } from './errors.ts';
 import {
@@ -21,13 +23,6 @@ import { deliveries, events, webhookEndpoints } from './tables.ts';
 const DELIVERY_PAGE_MAX = 1_000;
 /** Objects in one catalogue. */
 const CATALOGUE_MAX = 1_000;
-
-export interface Instance {
-  /** New for every start; tells two owners of one data directory apart. */
-  readonly instance: string;
-  readonly pid: number;
-  readonly webhookSecret: string;
-}
 
 const seedText = z.string().min(1).max(250);
 const seedMetadata = z.record(z.string().max(40), z.string().max(500));
@@ -97,6 +92,7 @@ const paySchema = z.strictObject({
     .optional(),
   email: z.email().optional(),
   name: z.string().max(256).optional(),
+  promotion_code: z.string().max(500).optional(),
   quantities: z.record(z.string(), z.int().min(1)).optional(),
 });
 
@@ -112,18 +108,6 @@ const NO_FUNDS = {
   decline_code: null,
   message: "The customer's account has insufficient funds to cover this payment.",
 };
-
-interface ControlRoute {
-  readonly method: 'GET' | 'POST' | 'PUT';
-  readonly pattern: RegExp;
-  readonly run: (ctx: Context, call: Call) => unknown;
-}
-interface Call {
-  readonly id: string;
-  readonly query: URLSearchParams;
-  readonly body: unknown;
-  readonly instance: Instance;
-}
 
 const routes: readonly ControlRoute[] = [
   {
@@ -208,6 +192,7 @@ const routes: readonly ControlRoute[] = [
       return { session: expireSession(ctx, id) };
     },
   },
+  ...billingControl,
 ];
 
 /** `body` is the parsed JSON, `{}` when none was sent. @throws ApiError */
@@ -219,7 +204,7 @@ export function runControl(
   for (const { method, pattern, run } of routes) {
     const found = method === request.method ? pattern.exec(request.path) : null;
     if (!found) continue;
-    const call: Call = {
+    const call: ControlCall = {
       id: decodeURIComponent(found[1] ?? ''),
       query: new URLSearchParams(request.query),
       body: request.body,
@@ -237,6 +222,7 @@ function pay(ctx: Context, id: string, given: z.output<typeof paySchema>) {
     ...(given.card_number === undefined ? {} : { cardNumber: given.card_number }),
     email: given.email ?? emailOf(ctx, id),
     name: given.name ?? 'Sandbox Buyer',
+    ...(given.promotion_code === undefined ? {} : { promotionCode: given.promotion_code }),
     ...(given.quantities ? { quantities: given.quantities } : {}),
   });
   return {

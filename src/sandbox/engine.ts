@@ -1,10 +1,12 @@
 import { createAdvancer } from './advance.ts';
 import { createApi } from './api.ts';
+import { billingTasks } from './billing/renew.ts';
 import { checkoutTasks } from './checkout.ts';
 import { createClock } from './clock.ts';
 import type { Context } from './context.ts';
-import { type Instance, runControl } from './control.ts';
+import { runControl } from './control.ts';
 import { runClock } from './controlClock.ts';
+import type { Instance } from './controlRoute.ts';
 import { createDeliverer } from './deliverer.ts';
 import { ApiError, badRequest } from './errors.ts';
 import { type ByteSource, randomText } from './ids.ts';
@@ -60,7 +62,12 @@ export function createEngine(options: EngineOptions): Engine {
       error: (error as Partial<Error> | null)?.stack ?? String(error),
     });
   const api = createApi({ ctx, secretKey: options.secretKey, onDefect });
-  const taskRunner = createTaskRunner({ ctx, clock, handlers: checkoutTasks, onError: onDefect });
+  const taskRunner = createTaskRunner({
+    ctx,
+    clock,
+    handlers: { ...checkoutTasks, ...billingTasks },
+    onError: onDefect,
+  });
   const deliverer = createDeliverer({
     ctx,
     retryScheduleMs: options.retryScheduleMs,

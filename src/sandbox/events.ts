@@ -1,6 +1,7 @@
 import { API_VERSION, add, type Context, seconds } from './context.ts';
 import { openDelivery } from './deliveries.ts';
 import type { Json, JsonObject, View } from './json.ts';
+import { settingsOf } from './settings.ts';
 import { events, webhookEndpoints } from './tables.ts';
 
 export type EventView = {
@@ -33,8 +34,10 @@ export function emit(
   object: View,
   previousAttributes?: JsonObject,
 ): EventView {
+  const sends = settingsOf(ctx).deliveries === 'on';
   const listening = [...ctx.store.walk(webhookEndpoints, 'oldest_first')].filter(
     ({ view }) =>
+      sends &&
       view.status === 'enabled' &&
       (view.enabled_events.includes('*') || view.enabled_events.includes(type)),
   );

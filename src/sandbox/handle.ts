@@ -4,6 +4,7 @@ import type { DeliveryView } from './deliveries.ts';
 import type { Faults } from './faults.ts';
 import { askLocal } from './localJson.ts';
 import type { Secrets } from './secrets.ts';
+import type { Settings } from './settings.ts';
 
 const CALL_TIMEOUT_MS = 10_000;
 /** Of one piece of an advance: it may wait for endpoints that do not answer. */
@@ -28,6 +29,8 @@ export interface PayOptions {
   readonly card_number?: string;
   readonly email?: string;
   readonly name?: string;
+  /** As the buyer types it, where the session allows promotion codes. */
+  readonly promotion_code?: string;
   /** By line item id, where the session lets quantities be changed. */
   readonly quantities?: Readonly<Record<string, number>>;
 }
@@ -36,6 +39,32 @@ export interface PayResult {
   readonly outcome: 'complete' | 'declined';
   readonly session: { readonly id: string; readonly payment_status: string };
   readonly redirect_url: string | null;
+}
+
+export interface FailOptions {
+  /** Default 1. */
+  readonly times?: number;
+  /** E.g. `insufficient_funds`; default `generic_decline`. */
+  readonly decline_code?: string;
+}
+
+export interface BuyOptions {
+  readonly price: string;
+  readonly quantity?: number;
+  readonly card_number?: string;
+  /** Of a plan only. */
+  readonly trial_days?: number;
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+export interface PayInvoiceOptions {
+  /** Less than what remains: a partial payment. */
+  readonly amount?: number;
+  readonly out_of_band?: boolean;
+}
+
+export interface Billed {
+  readonly invoice: { readonly id: string; readonly status: string; readonly amount_paid: number };
 }
 
 /** A running sandbox, in this process or in another one. Every call rejects with a clear error. */
@@ -75,6 +104,18 @@ export interface Sandbox extends Secrets {
   /** Time stands still until `flow` or `advance`: with a seed everything becomes repeatable. */
   freeze(): Promise<ClockAnswer>;
   flow(): Promise<ClockAnswer>;
+  /** The default card of a customer and of his subscriptions from now on: one of Stripe's numbers. */
+  setCard(customerId: string, cardNumber: string): Promise<void>;
+  /** His next payments are refused, whatever his card is; 0 calls it off. */
+  failNextPayments(customerId: string, options?: FailOptions): Promise<void>;
+  /** He buys a price at the checkout: a pack, or a plan whose subscription starts. */
+  buy(customerId: string, what: BuyOptions): Promise<PayResult>;
+  /** Ends the current period now and bills the next one at once. */
+  renew(subscriptionId: string): Promise<Billed>;
+  /** Pays an open invoice, or a part of it, also after failures. */
+  payInvoice(invoiceId: string, options?: PayInvoiceOptions): Promise<Billed>;
+  /** Changes what is set in Stripe's dashboard, and how the sandbox works; the rest stays. */
+  setSettings(change: Partial<Settings>): Promise<Settings>;
   /** Replaces the faults of deliveries; `{}` ends them. */
   setFaults(faults: Faults): Promise<void>;
   /** Newest first, at most 1,000. */
@@ -98,6 +139,7 @@ export function createCalls(origin: () => string): Calls {
     const { error } = (answer.body ?? {}) as { error?: { message: string } };
     throw new Error(`Stripe sandbox: ${error?.message ?? `HTTP ${answer.status}`}`);
   }
+  const customer = (id: string) => `customers/${encodeURIComponent(id)}`;
   const session = (id: string) => `checkout/sessions/${encodeURIComponent(id)}`;
   return {
     ensureWebhookEndpoint: ({ url, secret, name, enabledEvents }) =>
@@ -109,6 +151,17 @@ export function createCalls(origin: () => string): Calls {
     async settle(id, outcome = 'succeeded') {
       await call('POST', `${session(id)}/settle`, { outcome });
     },
+    async setCard(id, cardNumber) {
+      await call('POST', `${customer(id)}/card`, { card_number: cardNumber });
+    },
+    async failNextPayments(id, options = {}) {
+      await call('POST', `${customer(id)}/fail_payments`, options);
+    },
+    buy: (id, what) => call('POST', `${customer(id)}/buy`, what),
+    renew: (id) => call('POST', `subscriptions/${encodeURIComponent(id)}/renew`, {}),
+    payInvoice: (id, options = {}) =>
+      call('POST', `invoices/${encodeURIComponent(id)}/pay`, options),
+    setSettings: (change) => call('PUT', 'settings', change),
     clock: () => call('GET', 'clock'),
     async advance(by, onProgress) {
       let next: AdvanceBy = by;

@@ -5,6 +5,16 @@ export type { AdvanceAnswer, ClockAnswer } from './controlClock.ts';
 export type { DeliveryView } from './deliveries.ts';
 export type { Logger } from './engine.ts';
 export type { Faults } from './faults.ts';
-export type { AdvanceBy, PayOptions, PayResult, Sandbox } from './handle.ts';
+export type {
+  AdvanceBy,
+  Billed,
+  BuyOptions,
+  FailOptions,
+  PayInvoiceOptions,
+  PayOptions,
+  PayResult,
+  Sandbox,
+} from './handle.ts';
 export { type JoinOptions, joinOrStartSandbox } from './join.ts';
+export type { Settings } from './settings.ts';
 export { type SandboxOptions, startSandbox } from './start.ts';

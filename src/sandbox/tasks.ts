@@ -11,7 +11,16 @@ export type Task = {
   /** Milliseconds, in the clock of `Context.now`. */
   due_at: number;
 };
-type TaskKind = 'expire_session' | 'settle_session';
+type TaskKind =
+  | 'cancel_subscription'
+  | 'expire_incomplete'
+  | 'expire_session'
+  | 'finalize_invoice'
+  | 'renew_subscription'
+  | 'resume_collection'
+  | 'retry_invoice'
+  | 'settle_session'
+  | 'trial_will_end';
 export type TaskHidden = { subject: string };
 
 /** One task per kind and subject: scheduling it again moves it. */
@@ -28,7 +37,8 @@ function taskId(kind: TaskKind, subject: string): string {
   return `${kind}:${subject}`;
 }
 
-export type TaskHandlers = Readonly<Record<TaskKind, (ctx: Context, subject: string) => void>>;
+export type TaskHandler = (ctx: Context, subject: string) => void;
+export type TaskHandlers = Readonly<Record<TaskKind, TaskHandler>>;
 
 /** Longest sleep between two looks at the tasks: a jump of the injected clock is seen by then. */
 const TASK_LOOK_MAX_MS = 1_000;
