@@ -53,7 +53,8 @@ export function createApi(deps: {
     }
     const params = parseShape(found.route.params, form);
     return ctx.store.transaction(() => {
-      const result = found.route.run(ctx, params as never, found.ids);
+      const result = runKeeping(() => found.route.run(ctx, params as never, found.ids));
+      if (result instanceof ApiError) return refused(result);
       const paths = 'expand' in params ? ((params.expand as string[] | undefined) ?? []) : [];
       const body = JSON.stringify(expandAll(ctx, expandable, result, paths), null, 2);
       // Only what was carried out is saved: a refused request may be mended and sent again.
@@ -85,6 +86,20 @@ export function createApi(deps: {
       return { status, headers: common, body: JSON.stringify({ error: body }, null, 2) };
     }
   };
+}
+
+/** An error that keeps its changes is an answer of the transaction; any other undoes it. */
+function runKeeping(work: () => unknown): unknown {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof ApiError && error.keepsChanges) return error;
+    throw error;
+  }
+}
+
+function refused({ status, body }: ApiError): ApiAnswer {
+  return { status, headers: {}, body: JSON.stringify({ error: body }, null, 2) };
 }
 
 /** What the caller gets of a request that meets a fault; it may have been carried out all the same. */

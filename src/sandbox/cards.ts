@@ -6,6 +6,10 @@ interface TestCard {
   readonly funding: string;
   /** Null: the card pays. */
   readonly refusal: Refusal | null;
+  /** It can be saved and its holder's checks pass; only charges are refused. */
+  readonly attaches?: true;
+  /** A charge without its holder asks for him; with him it pays. */
+  readonly authenticates?: true;
 }
 
 const DECLINED = 'Your card was declined.';
@@ -34,10 +38,43 @@ const CARDS: Readonly<Record<string, TestCard>> = {
     null,
     'An error occurred while processing your card. Try again in a little bit.',
   ),
+  '4000000000000341': {
+    ...refusing('card_declined', 'generic_decline', DECLINED),
+    attaches: true,
+  },
+  '4000002760003184': { brand: 'visa', funding: 'credit', refusal: null, authenticates: true },
 };
 
 function paying(): TestCard {
   return { brand: 'visa', funding: 'credit', refusal: null };
+}
+
+/** Stripe's ready-made payment methods and tokens, by what comes after `pm_card_` or `tok_`. */
+const TOKENS: Readonly<Record<string, string>> = {
+  visa: '4242424242424242',
+  visa_debit: '4000056655665556',
+  mastercard: '5555555555554444',
+  amex: '378282246310005',
+  authenticationRequired: '4000002760003184',
+  chargeCustomerFail: '4000000000000341',
+  createDispute: '4000000000000259',
+  createDisputeProductNotReceived: '4000000000002685',
+  createDisputeInquiry: '4000000000001976',
+  pendingRefund: '4000000000007726',
+  refundFail: '4000000000005126',
+  chargeDeclined: '4000000000000002',
+  visa_chargeDeclined: '4000000000000002',
+  chargeDeclinedExpiredCard: '4000000000000069',
+  chargeDeclinedIncorrectCvc: '4000000000000127',
+  chargeDeclinedProcessingError: '4000000000000119',
+  visa_chargeDeclinedInsufficientFunds: '4000000000009995',
+  visa_chargeDeclinedLostCard: '4000000000009987',
+};
+
+/** The card number behind `pm_card_visa` or `tok_visa`; null for any other id. */
+export function tokenCard(id: string): string | null {
+  const name = /^(?:pm_card|tok)_(\w+)$/.exec(id)?.[1];
+  return name === undefined ? null : (TOKENS[name] ?? null);
 }
 
 function refusing(code: string, decline_code: string | null, message: string): TestCard {

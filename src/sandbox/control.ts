@@ -2,8 +2,9 @@ import { z } from 'zod';
 import { seedCatalogue } from './catalogue.ts';
 import { purchase, settle, successUrl } from './checkout.ts';
 import { API_VERSION, type Context } from './context.ts';
+import { billingControl } from './controlBilling.ts';
 import { parseControl } from './controlBody.ts';
-import type { Call, ControlRoute, Instance } from './controlRoute.ts';
+import type { ControlCall, ControlRoute, Instance } from './controlRoute.ts';
 import { openDelivery } from './deliveries.ts';
 import { badRequest, noSuch, unknownUrl } from './errors.ts';
 import { faultControl } from './faultControl.ts';
@@ -80,15 +81,17 @@ const paySchema = z.strictObject({
     .optional(),
   email: z.email().optional(),
   name: z.string().max(256).optional(),
+  promotion_code: z.string().max(500).optional(),
   quantities: z.record(z.string(), z.int().min(1)).optional(),
 });
 
-const buySchema = paySchema.omit({ quantities: true }).extend({
+const purchaseSchema = paySchema.omit({ quantities: true }).extend({
   price: z.string().min(1),
   quantity: z.int().min(1).optional(),
   customer: z.string().min(1).optional(),
   invoice: z.boolean().optional(),
   client_reference_id: z.string().min(1).max(200).optional(),
+  trial_days: z.int().min(1).max(730).optional(),
   metadata: seedMetadata.optional(),
   /** False: only the open session, to be paid by hand. */
   pay: z.boolean().default(true),
@@ -146,9 +149,9 @@ const routes: readonly ControlRoute[] = [
   },
   {
     method: 'POST',
-    pattern: /^\/_sandbox\/buy$/,
+    pattern: /^\/_sandbox\/purchase$/,
     run: (ctx, { body }) => {
-      const { pay: paid, ...given } = parseControl(buySchema, body);
+      const { pay: paid, ...given } = parseControl(purchaseSchema, body);
       const session = openShopSession(ctx, given);
       return paid ? pay(ctx, session.id, given) : { outcome: 'open', session };
     },
@@ -196,6 +199,7 @@ const routes: readonly ControlRoute[] = [
   ...moneyBackControl,
   ...faultControl,
   ...statusControl,
+  ...billingControl,
 ];
 
 /** `body` is the parsed JSON, `{}` when none was sent. @throws ApiError */
@@ -207,7 +211,7 @@ export function runControl(
   for (const { method, pattern, run } of routes) {
     const found = method === request.method ? pattern.exec(request.path) : null;
     if (!found) continue;
-    const call: Call = {
+    const call: ControlCall = {
       id: decodeURIComponent(found[1] ?? ''),
       query: new URLSearchParams(request.query),
       body: request.body,
@@ -231,6 +235,7 @@ function pay(
     ...(given.card_number === undefined ? {} : { cardNumber: given.card_number }),
     email: given.email ?? emailOf(ctx, id),
     name: given.name ?? 'Sandbox Buyer',
+    ...(given.promotion_code === undefined ? {} : { promotionCode: given.promotion_code }),
     ...(given.quantities ? { quantities: given.quantities } : {}),
   });
   return {

@@ -1,5 +1,6 @@
 import { createAdvancer } from './advance.ts';
 import { createApi } from './api.ts';
+import { billingTasks } from './billing/renew.ts';
 import { checkoutTasks } from './checkout.ts';
 import { createClock } from './clock.ts';
 import type { Context } from './context.ts';
@@ -23,6 +24,7 @@ import { createTaskRunner, type TaskHandlers } from './tasks.ts';
 
 const taskHandlers: TaskHandlers = {
   ...checkoutTasks,
+  ...billingTasks,
   ...refundTasks,
   ...openDisputeTasks,
   ...disputeTasks,

@@ -8,6 +8,7 @@ import {
   THIN_PREFIX,
   type WebhookEndpointView,
 } from './resources/webhookEndpoints.ts';
+import { settingsOf } from './settings.ts';
 import type { Collection } from './store.ts';
 import { coreEvents, events, webhookEndpoints } from './tables.ts';
 
@@ -46,8 +47,9 @@ export function emit(
   object: View,
   previousAttributes?: JsonObject,
 ): EventView {
-  const listening = [...ctx.store.walk(webhookEndpoints, 'oldest_first')].filter((endpoint) =>
-    listensTo(endpoint, type),
+  const sends = settingsOf(ctx).deliveries === 'on';
+  const listening = [...ctx.store.walk(webhookEndpoints, 'oldest_first')].filter(
+    (endpoint) => sends && listensTo(endpoint, type),
   );
   const told = listening.filter(({ hidden }) => hidden.payload !== 'thin');
   const data: EventData = {

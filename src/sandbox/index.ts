@@ -9,14 +9,19 @@ export type { Logger } from './engine.ts';
 export type { Faults } from './faults.ts';
 export type {
   AdvanceBy,
+  Billed,
   BuyOptions,
-  BuyResult,
   DisputeOptions,
+  FailOptions,
+  PayInvoiceOptions,
   PayOptions,
   PayResult,
+  PurchaseOrder,
+  PurchaseResult,
   RefundOptions,
   Sandbox,
-} from './handle.ts';
+} from './handle.types.ts';
 export { type JoinOptions, joinOrStartSandbox } from './join.ts';
+export type { Settings } from './settings.ts';
 export { type SandboxOptions, startSandbox } from './start.ts';
 export type { SandboxStatus } from './statusControl.ts';

@@ -7,18 +7,27 @@ import {
 import { chargeExpandable, chargeRoutes } from './resources/charges.ts';
 import { itemExpandable, sessionExpandable, sessionRoutes } from './resources/checkoutSessions.ts';
 import { coreEventRoutes } from './resources/coreEvents.ts';
+import { couponRoutes } from './resources/coupons.ts';
 import { creditNoteExpandable, creditNoteRoutes } from './resources/creditNotes.ts';
-import { customerRoutes } from './resources/customers.ts';
+import { customerBalanceRoutes } from './resources/customerBalance.ts';
+import { customerRoutes } from './resources/customerRoutes.ts';
 import { disputeExpandable, disputeRoutes } from './resources/disputes.ts';
 import { eventRoutes } from './resources/events.ts';
+import { invoiceItemExpandable, invoiceItemRoutes } from './resources/invoiceItemRoutes.ts';
 import { invoicePaymentExpandable, invoicePaymentRoutes } from './resources/invoicePayments.ts';
 import { invoiceExpandable, invoiceLineExpandable, invoiceRoutes } from './resources/invoices.ts';
 import { paymentIntentExpandable, paymentIntentRoutes } from './resources/paymentIntents.ts';
-import { paymentMethodExpandable, paymentMethodRoutes } from './resources/paymentMethods.ts';
+import { paymentMethodExpandable, paymentMethodRoutes } from './resources/paymentMethodRoutes.ts';
 import { portalSessionRoutes } from './resources/portalSessions.ts';
 import { priceExpandable, priceRoutes } from './resources/prices.ts';
 import { productExpandable, productRoutes } from './resources/products.ts';
+import { promotionCodeExpandable, promotionCodeRoutes } from './resources/promotionCodes.ts';
 import { refundExpandable, refundRoutes } from './resources/refunds.ts';
+import {
+  subscriptionExpandable,
+  subscriptionItemExpandable,
+  subscriptionRoutes,
+} from './resources/subscriptions.ts';
 import { webhookEndpointRoutes } from './resources/webhookEndpoints.ts';
 import type { Route } from './route.ts';
 
@@ -28,6 +37,11 @@ export const apiRoutes: readonly Route[] = [
   ...productRoutes,
   ...priceRoutes,
   ...customerRoutes,
+  ...customerBalanceRoutes,
+  ...couponRoutes,
+  ...promotionCodeRoutes,
+  ...subscriptionRoutes,
+  ...invoiceItemRoutes,
   ...sessionRoutes,
   ...paymentIntentRoutes,
   ...paymentMethodRoutes,
@@ -60,4 +74,8 @@ export const expandable: ExpandRegistry = {
   invoice: invoiceExpandable,
   line_item: invoiceLineExpandable,
   invoice_payment: invoicePaymentExpandable,
+  invoiceitem: invoiceItemExpandable,
+  promotion_code: promotionCodeExpandable,
+  subscription: subscriptionExpandable,
+  subscription_item: subscriptionItemExpandable,
 };

@@ -16,6 +16,9 @@ export interface ShopOrder {
   /** Ask for an invoice of a one-time purchase; subscriptions have theirs anyway. */
   readonly invoice?: boolean | undefined;
   readonly client_reference_id?: string | undefined;
+  /** Of a plan only. */
+  readonly trial_days?: number | undefined;
+  /** Also of the payment intent or the subscription: Stripe copies it from nowhere. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
 }
 
@@ -28,8 +31,13 @@ export function openShopSession(ctx: Context, order: ShopOrder): SessionView {
       param: 'invoice',
     });
   }
+  if (order.trial_days !== undefined && mode === 'payment') {
+    throw badRequest('Only a plan can be tried.', { param: 'trial_days' });
+  }
+  const metadata = { ...order.metadata };
   const form: FormObject = {
     mode,
+    metadata,
     line_items: { 0: { price: price.id, quantity: String(order.quantity ?? 1) } },
     success_url: `${ctx.origin()}/`,
     ...(order.customer === undefined ? {} : { customer: order.customer }),
@@ -37,7 +45,17 @@ export function openShopSession(ctx: Context, order: ShopOrder): SessionView {
     ...(order.client_reference_id === undefined
       ? {}
       : { client_reference_id: order.client_reference_id }),
-    ...(order.metadata ? { metadata: { ...order.metadata } } : {}),
+    ...(mode === 'payment' ? { payment_intent_data: { metadata } } : {}),
+    ...(mode === 'payment'
+      ? {}
+      : {
+          subscription_data: {
+            metadata,
+            ...(order.trial_days === undefined
+              ? {}
+              : { trial_period_days: String(order.trial_days) }),
+          },
+        }),
   };
   return createSession(ctx, parseShape(sessionCreateParams, form));
 }

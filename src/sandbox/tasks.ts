@@ -12,11 +12,18 @@ export type Task = {
   due_at: number;
 };
 type TaskKind =
+  | 'cancel_subscription'
+  | 'end_dispute'
+  | 'expire_incomplete'
   | 'expire_session'
-  | 'settle_session'
-  | 'settle_refund'
+  | 'finalize_invoice'
   | 'open_dispute'
-  | 'end_dispute';
+  | 'renew_subscription'
+  | 'resume_collection'
+  | 'retry_invoice'
+  | 'settle_refund'
+  | 'settle_session'
+  | 'trial_will_end';
 export type TaskHidden = { subject: string };
 
 /** One task per kind and subject: scheduling it again moves it. */
@@ -33,7 +40,8 @@ function taskId(kind: TaskKind, subject: string): string {
   return `${kind}:${subject}`;
 }
 
-export type TaskHandlers = Readonly<Record<TaskKind, (ctx: Context, subject: string) => void>>;
+export type TaskHandler = (ctx: Context, subject: string) => void;
+export type TaskHandlers = Readonly<Record<TaskKind, TaskHandler>>;
 
 /** Longest sleep between two looks at the tasks: a jump of the injected clock is seen by then. */
 const TASK_LOOK_MAX_MS = 1_000;

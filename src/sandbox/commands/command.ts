@@ -1,5 +1,5 @@
 import type { ParseArgsConfig } from 'node:util';
-import type { Sandbox } from '../handle.ts';
+import type { Sandbox } from '../handle.types.ts';
 
 type Options = NonNullable<ParseArgsConfig['options']>;
 export type Values = Readonly<Record<string, string | boolean | undefined>>;

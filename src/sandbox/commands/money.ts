@@ -1,4 +1,4 @@
-import type { DisputeOptions, PayOptions, RefundOptions } from '../handle.ts';
+import type { DisputeOptions, PayOptions, RefundOptions } from '../handle.types.ts';
 import { command, given, numberOption, textOption, UsageError, word } from './command.ts';
 
 const text = { type: 'string' } as const;
@@ -52,7 +52,7 @@ export const moneyCommands = {
       open: on,
     },
     run: (sandbox, words, values) =>
-      sandbox.buy({
+      sandbox.purchase({
         price: word(words, 0, 'price'),
         ...given({
           quantity: numberOption(values, 'quantity'),

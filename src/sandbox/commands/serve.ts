@@ -1,6 +1,6 @@
 import { API_VERSION } from '../context.ts';
 import type { Logger } from '../engine.ts';
-import type { Sandbox } from '../handle.ts';
+import type { Sandbox } from '../handle.types.ts';
 import { joinOrStartSandbox } from '../join.ts';
 import { type Output, textOption, UsageError, type Values } from './command.ts';
 

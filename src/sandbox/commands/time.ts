@@ -1,4 +1,4 @@
-import type { AdvanceBy } from '../handle.ts';
+import type { AdvanceBy } from '../handle.types.ts';
 import { command, UsageError, word } from './command.ts';
 
 /** In days, so that fractions of one are hours. */

@@ -5,7 +5,7 @@ import type { Parsed } from '../params.ts';
 import type { creditNoteParams } from './creditNoteParams.ts';
 import type { CreditNoteLineView } from './creditNoteView.ts';
 import { applyMetadata } from './fields.ts';
-import type { InvoiceLineView, InvoiceView } from './invoices.ts';
+import type { InvoiceLineView, InvoiceView } from './invoiceView.ts';
 
 type Given = Omit<Parsed<typeof creditNoteParams>, 'expand'>;
 type GivenLine = NonNullable<Given['lines']>[number];

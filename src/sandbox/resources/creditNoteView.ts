@@ -1,7 +1,7 @@
 import { type Context, seconds } from '../context.ts';
 import { listItems } from '../listing.ts';
 import type { Metadata } from './fields.ts';
-import type { InvoiceView } from './invoices.ts';
+import type { InvoiceView } from './invoiceView.ts';
 
 /** Lines shown inside the note; the rest is paged from `/v1/credit_notes/:id/lines`. */
 const LINES_SHOWN_MAX = 10;
