@@ -13,15 +13,19 @@ interface Description {
 /** Resources the sandbox answers with. A new resource of the sandbox is added here. */
 const RESOURCES = [
   'Account',
+  'BalanceTransaction',
   'BillingPortal.Session',
   'Charge',
   'Checkout.Session',
   'Coupon',
+  'CreditNote',
+  'CreditNoteLineItem',
   'Customer',
   'CustomerBalanceTransaction',
   'DeletedCustomer',
   'DeletedProduct',
   'Discount',
+  'Dispute',
   'Invoice',
   'InvoiceItem',
   'InvoiceLineItem',
@@ -35,6 +39,7 @@ const RESOURCES = [
   'PromotionCode',
   'Subscription',
   'SubscriptionItem',
+  'Refund',
   'WebhookEndpoint',
 ];
 
@@ -47,9 +52,11 @@ const PARAMS = [
   'Checkout.SessionListLineItemsParams',
   'Checkout.SessionListParams',
   'Checkout.SessionRetrieveParams',
+  'CreditNoteListParams',
   'CustomerCreateParams',
   'CustomerListParams',
   'CustomerUpdateParams',
+  'DisputeListParams',
   'EventListParams',
   'InvoiceListParams',
   'InvoicePaymentListParams',
@@ -65,6 +72,8 @@ const PARAMS = [
   'SubscriptionResumeParams',
   'SubscriptionRetrieveParams',
   'SubscriptionUpdateParams',
+  'RefundCreateParams',
+  'RefundListParams',
   'WebhookEndpointCreateParams',
   'WebhookEndpointUpdateParams',
 ];
@@ -106,6 +115,15 @@ function trim(value: unknown, owner: string): unknown {
   if (typeof value !== 'object' || value === null) return value;
   const node = value as Schema;
   if (typeof node.$ref === 'string') return reference(node.$ref.slice(PREFIX.length), owner);
+  const expanded = ((node['x-also-expandable-to'] ?? []) as string[]).filter((name) =>
+    RESOURCES.includes(name),
+  );
+  if (expanded.length > 0) {
+    const { 'x-also-expandable-to': _dropped, ...id } = node;
+    return {
+      anyOf: [trim(id, owner), ...expanded.map((name) => reference(name, owner))],
+    };
+  }
   return Object.fromEntries(
     Object.entries(node)
       .filter(([key]) => !DROPPED.has(key) || owner === '')

@@ -18,6 +18,11 @@ const CARDS: Readonly<Record<string, TestCard>> = {
   '4242424242424242': { brand: 'visa', funding: 'credit', refusal: null },
   '4000056655665556': { brand: 'visa', funding: 'debit', refusal: null },
   '5555555555554444': { brand: 'mastercard', funding: 'credit', refusal: null },
+  '4000000000000259': paying(),
+  '4000000000002685': paying(),
+  '4000000000001976': paying(),
+  '4000000000007726': paying(),
+  '4000000000005126': paying(),
   '378282246310005': { brand: 'amex', funding: 'credit', refusal: null },
   '4000000000000002': refusing('card_declined', 'generic_decline', DECLINED),
   '4000000000009995': refusing(
@@ -63,6 +68,10 @@ export function tokenCard(id: string): string | null {
   return name === undefined ? null : (TOKENS[name] ?? null);
 }
 
+function paying(): TestCard {
+  return { brand: 'visa', funding: 'credit', refusal: null };
+}
+
 function refusing(code: string, decline_code: string | null, message: string): TestCard {
   return { brand: 'visa', funding: 'credit', refusal: { code, decline_code, message } };
 }
@@ -77,6 +86,33 @@ export function testCard(digits: string): TestCard {
       'Your card was declined. Your request was in test mode, but used a non test card.',
     )
   );
+}
+
+/** What follows a payment with one of Stripe's cards for it. */
+interface AfterCharge {
+  /** The holder goes to his bank. */
+  readonly dispute?: {
+    readonly kind: 'dispute' | 'inquiry';
+    readonly reason: 'fraudulent' | 'general' | 'product_not_received';
+  };
+  /** How a refund to this card goes: `pending` succeeds later, `fails_later` succeeds first. */
+  readonly refund?: 'pending' | 'fails_later';
+}
+
+/** By the last four digits, which is all that a charge shows of its card. */
+const AFTER_CHARGE: Readonly<Record<string, AfterCharge>> = {
+  '0259': { dispute: { kind: 'dispute', reason: 'fraudulent' } },
+  '2685': { dispute: { kind: 'dispute', reason: 'product_not_received' } },
+  '1976': { dispute: { kind: 'inquiry', reason: 'general' } },
+  '7726': { refund: 'pending' },
+  '5126': { refund: 'fails_later' },
+};
+
+export function afterCharge(details: {
+  readonly type: string;
+  readonly card?: { readonly last4: string };
+}): AfterCharge | null {
+  return AFTER_CHARGE[details.card?.last4 ?? ''] ?? null;
 }
 
 /** The check digit rule of card numbers (Luhn). */

@@ -7,7 +7,7 @@ import type { Context } from './context.ts';
 import { badRequest } from './errors.ts';
 import { emit } from './events.ts';
 import { chargeIntent, refuseIntent, succeedIntent } from './payments.ts';
-import { createCharge, outcomeOf, type Refusal } from './resources/charges.ts';
+import { createCharge, outcomeOf, type Refusal, settleCharge } from './resources/charges.ts';
 import { type Line, withQuantity } from './resources/checkoutLines.ts';
 import {
   expireSession,
@@ -130,11 +130,7 @@ export function settle(ctx: Context, id: string, refusal?: Refusal | null): Sess
     emit(ctx, 'checkout.session.async_payment_failed', view);
     return view;
   }
-  const charge = ctx.store.patch(charges, String(intent.latest_charge), {
-    status: 'succeeded',
-    paid: true,
-    outcome: outcomeOf('succeeded', null),
-  }).view;
+  const charge = settleCharge(ctx, String(intent.latest_charge));
   succeedIntent(ctx, intent, charge);
   const invoice = draftFor(ctx, id);
   const paid = ctx.store.patch(sessions, id, { payment_status: 'paid', invoice }).view;

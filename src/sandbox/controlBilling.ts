@@ -6,21 +6,16 @@ import { pauseSubscription, resumeSubscription } from './billing/pauseSubscripti
 import { attemptPayment, payPart, settleInvoice } from './billing/payInvoice.ts';
 import { finalizeAndCollect, renewSubscription } from './billing/renew.ts';
 import { findLiveSubscription, hasEnded, updateSubscription } from './billing/subscriptionState.ts';
-import { purchase, successUrl } from './checkout.ts';
 import { type Context, seconds } from './context.ts';
 import { parseControl } from './controlBody.ts';
 import type { ControlRoute } from './controlRoute.ts';
 import { badRequest } from './errors.ts';
 import { emit } from './events.ts';
 import { AMOUNT_MAX } from './money.ts';
-import { parseShape } from './params.ts';
-import { sessionCreateParams } from './resources/checkoutParams.ts';
-import { createSession } from './resources/checkoutSessions.ts';
 import { setDefault } from './resources/customerRoutes.ts';
 import { findCustomer } from './resources/customers.ts';
 import { present } from './resources/fields.ts';
 import { createCard } from './resources/paymentMethodRoutes.ts';
-import { findPrice } from './resources/priceFactory.ts';
 import { periodOf, type SubscriptionView, withPeriod } from './resources/subscriptionView.ts';
 import { changeSettings, RETRIES_MAX, settingsOf } from './settings.ts';
 import { invoices, subscriptions } from './tables.ts';
@@ -32,13 +27,6 @@ const cardSchema = z.strictObject({ card_number: cardNumber });
 const failSchema = z.strictObject({
   times: z.int().min(0).max(FAILURES_MAX).default(1),
   decline_code: z.string().min(1).max(100).default('generic_decline'),
-});
-const buySchema = z.strictObject({
-  price: z.string().min(1),
-  quantity: z.int().min(1).max(999_999).default(1),
-  card_number: cardNumber.optional(),
-  trial_days: z.int().min(1).max(730).optional(),
-  metadata: z.record(z.string().max(40), z.string().max(500)).default({}),
 });
 const cancelSchema = z.strictObject({
   at_period_end: z.boolean().default(false),
@@ -94,11 +82,6 @@ export const billingControl: readonly ControlRoute[] = [
   },
   {
     method: 'POST',
-    pattern: /^\/_sandbox\/customers\/([^/]+)\/buy$/,
-    run: (ctx, { id, body }) => buy(ctx, id, parseControl(buySchema, body)),
-  },
-  {
-    method: 'POST',
     pattern: /^\/_sandbox\/subscriptions\/([^/]+)\/renew$/,
     run: (ctx, { id, body }) => {
       parseControl(emptySchema, body);
@@ -148,44 +131,6 @@ function changeCard(ctx: Context, id: string, number: string) {
     updateSubscription(ctx, view.id, { default_payment_method: method.id });
   }
   return { customer: setDefault(ctx, id, method.id), payment_method: method };
-}
-
-function buy(ctx: Context, customer: string, given: z.output<typeof buySchema>) {
-  const price = findPrice(ctx, given.price, 'price', 400);
-  const { email } = findCustomer(ctx, customer, 'customer', 404);
-  const plan = price.recurring !== null;
-  if (!plan && given.trial_days !== undefined) {
-    throw badRequest('Only a plan can be tried.', { param: 'trial_days' });
-  }
-  const form = {
-    mode: plan ? 'subscription' : 'payment',
-    customer,
-    metadata: given.metadata,
-    line_items: { 0: { price: price.id, quantity: String(given.quantity) } },
-    success_url: `${ctx.origin()}/`,
-    ...(plan
-      ? {
-          subscription_data: {
-            metadata: given.metadata,
-            ...(given.trial_days === undefined
-              ? {}
-              : { trial_period_days: String(given.trial_days) }),
-          },
-        }
-      : { payment_intent_data: { metadata: given.metadata } }),
-  };
-  const session = createSession(ctx, parseShape(sessionCreateParams, form));
-  const result = purchase(ctx, session.id, {
-    method: 'card',
-    email: email ?? 'buyer@example.com',
-    name: 'Sandbox Buyer',
-    ...(given.card_number === undefined ? {} : { cardNumber: given.card_number }),
-  });
-  return {
-    outcome: result.outcome,
-    session: result.session,
-    redirect_url: result.outcome === 'complete' ? successUrl(result.session) : null,
-  };
 }
 
 /** The period ends now instead of later; its dates count from now on. */

@@ -7,17 +7,18 @@ export interface Instance {
   readonly webhookSecret: string;
 }
 
-export interface ControlCall {
-  /** The id in the path; empty where there is none. */
-  readonly id: string;
-  readonly query: URLSearchParams;
-  readonly body: unknown;
-  readonly instance: Instance;
+/** One action of the control API. It runs inside one transaction, like a call of Stripe's API. */
+export interface ControlRoute {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  /** Its first group is the id. */
+  readonly pattern: RegExp;
+  readonly run: (ctx: Context, call: Call) => unknown;
 }
 
-/** One call of the control API; it runs in one transaction. */
-export interface ControlRoute {
-  readonly method: 'GET' | 'POST' | 'PUT';
-  readonly pattern: RegExp;
-  readonly run: (ctx: Context, call: ControlCall) => unknown;
+export interface Call {
+  readonly id: string;
+  readonly query: URLSearchParams;
+  /** Parsed JSON, `{}` when none was sent. */
+  readonly body: unknown;
+  readonly instance: Instance;
 }

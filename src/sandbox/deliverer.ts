@@ -2,7 +2,9 @@ import { createHmac } from 'node:crypto';
 import { API_VERSION, type Context } from './context.ts';
 import { type Attempt, cancelDelivery, type DeliveryView, recordAttempt } from './deliveries.ts';
 import { createDueQueue } from './dueQueue.ts';
-import { deliveries, events, webhookEndpoints } from './tables.ts';
+import { eventIn } from './events.ts';
+import { isDown } from './faults.ts';
+import { coreEvents, deliveries, webhookEndpoints } from './tables.ts';
 
 /**
  * Over three days as Stripe's live mode, which does not publish its intervals; the first ones are
@@ -21,6 +23,12 @@ const REORDER_PATIENCE_MS = 250;
 const ANSWER_BYTES_MAX = 64 * 1024;
 /** Longest sleep between two looks at what is due: a jump of the injected clock is seen by then. */
 const LOOK_MAX_MS = 1_000;
+
+const DOWN = 'The endpoint is down (a fault of the sandbox).';
+const ANSWER_LOST = {
+  status_code: null,
+  error: 'The answer of the endpoint was lost (a fault of the sandbox).',
+};
 
 interface Deliverer {
   /** Of the next attempt, in the account's clock; null when none is planned. Milliseconds. */
@@ -116,7 +124,7 @@ export function createDeliverer(deps: {
     const delivery = ctx.store.get(deliveries, id)?.view;
     if (delivery?.status !== 'pending') return;
     const endpoint = ctx.store.get(webhookEndpoints, delivery.endpoint);
-    const event = ctx.store.get(events, delivery.event)?.view;
+    const event = endpoint && payloadFor(ctx, delivery.event, endpoint.view.api_version);
     if (!event || endpoint?.view.status !== 'enabled') {
       ctx.store.transaction(() => cancelDelivery(ctx, id));
       return;
@@ -126,16 +134,25 @@ export function createDeliverer(deps: {
       first && delivery.fault?.wrong_secret ? `${endpoint.hidden.secret}0` : endpoint.hidden.secret;
     // Indented as Stripe sends it, so that a receiver that re-serialises the body is found out.
     const body = JSON.stringify(event, null, 2);
+    if (isDown(ctx, { type: delivery.event_type, endpoint: endpoint.id })) {
+      keep(delivery, { at: Date.now(), duration_ms: 0, status_code: null, error: DOWN, copy: 0 });
+      return;
+    }
     const copies = first ? (delivery.fault?.duplicate ?? 0) : 0;
+    const lost = delivery.tries < (delivery.fault?.lose_answer ?? 0);
     await Promise.all(
       Array.from({ length: 1 + copies }, async (_, copy) => {
-        const attempt = { ...(await post(endpoint.view.url, body, secret)), copy };
+        const outcome = await post(endpoint.view.url, body, secret);
         if (closing.signal.aborted) return;
-        made += 1;
-        ctx.store.transaction(() => recordAttempt(ctx, id, attempt, deps.retryScheduleMs));
-        deps.onAttempt(delivery, attempt);
+        keep(delivery, { ...(lost ? { ...outcome, ...ANSWER_LOST } : outcome), copy });
       }),
     );
+  }
+
+  function keep(delivery: DeliveryView, attempt: Attempt): void {
+    made += 1;
+    ctx.store.transaction(() => recordAttempt(ctx, delivery.id, attempt, deps.retryScheduleMs));
+    deps.onAttempt(delivery, attempt);
   }
 
   async function post(url: string, body: string, secret: string): Promise<Omit<Attempt, 'copy'>> {
@@ -192,6 +209,13 @@ export function createDeliverer(deps: {
       await Promise.allSettled(running.values());
     },
   };
+}
+
+/** What is sent: the event in the endpoint's version, or the notification of a thin one. */
+function payloadFor(ctx: Context, event: string, version: string | null) {
+  return (
+    eventIn(ctx, event, version ?? API_VERSION) ?? ctx.store.get(coreEvents, event)?.view ?? null
+  );
 }
 
 /** The header Stripe sends; `timestamp` in seconds, fresh for every attempt. */

@@ -50,13 +50,14 @@ export function openDelivery(
   endpoint: string,
   options: { faults: boolean } = { faults: true },
 ): DeliveryView {
-  const fault = options.faults ? takeFaultPlan(ctx, event.type) : null;
+  const id = ctx.newId('whd_', 24);
+  const fault = options.faults ? takeFaultPlan(ctx, { id, type: event.type, endpoint }) : null;
   const now = ctx.now();
   const { view } = add(
     ctx,
     deliveries,
     {
-      id: ctx.newId('whd_', 24),
+      id,
       object: 'sandbox.delivery',
       event: event.id,
       event_type: event.type,

@@ -11,12 +11,24 @@ import { createDeliverer } from './deliverer.ts';
 import { ApiError, badRequest } from './errors.ts';
 import { type ByteSource, randomText } from './ids.ts';
 import type { Journal } from './journal.ts';
+import { openDisputeTasks } from './openDispute.ts';
+import { dashboard, dashboardAction } from './pages/dashboard.ts';
 import { servePage } from './pages/pages.ts';
 import { checkoutUrl } from './resources/checkoutView.ts';
+import { disputeTasks } from './resources/disputes.ts';
+import { refundTasks } from './resources/refunds.ts';
 import type { Answer, Request } from './server.ts';
 import { createStore } from './store.ts';
 import { sessions } from './tables.ts';
-import { createTaskRunner } from './tasks.ts';
+import { createTaskRunner, type TaskHandlers } from './tasks.ts';
+
+const taskHandlers: TaskHandlers = {
+  ...checkoutTasks,
+  ...billingTasks,
+  ...refundTasks,
+  ...openDisputeTasks,
+  ...disputeTasks,
+};
 
 /** What a winston or pino logger offers. */
 export interface Logger {
@@ -36,6 +48,13 @@ interface EngineOptions {
   readonly retryScheduleMs: readonly number[];
   readonly attemptTimeoutMs: number;
   readonly logger: Logger;
+}
+
+interface ControlRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly query: string;
+  readonly body: unknown;
 }
 
 interface Engine {
@@ -62,12 +81,7 @@ export function createEngine(options: EngineOptions): Engine {
       error: (error as Partial<Error> | null)?.stack ?? String(error),
     });
   const api = createApi({ ctx, secretKey: options.secretKey, onDefect });
-  const taskRunner = createTaskRunner({
-    ctx,
-    clock,
-    handlers: { ...checkoutTasks, ...billingTasks },
-    onError: onDefect,
-  });
+  const taskRunner = createTaskRunner({ ctx, clock, handlers: taskHandlers, onError: onDefect });
   const deliverer = createDeliverer({
     ctx,
     retryScheduleMs: options.retryScheduleMs,
@@ -83,6 +97,11 @@ export function createEngine(options: EngineOptions): Engine {
   store.transaction(() => clock.release());
   moveOpenSessions(ctx);
   taskRunner.tick();
+  const desk = {
+    ctx,
+    isFrozen: clock.isFrozen,
+    act: (call: Omit<ControlRequest, 'query'>) => act({ ...call, query: '' }),
+  };
 
   function handle(request: Request): Answer | Promise<Answer> {
     // What has become due happens before anything is answered.
@@ -92,15 +111,21 @@ export function createEngine(options: EngineOptions): Engine {
       const answer = api(request);
       return { ...answer, headers: { ...answer.headers, 'content-type': 'application/json' } };
     }
+    if (request.path === '/') return dashboard(desk, request.query);
+    if (request.path.startsWith('/dashboard/') && request.method === 'POST') {
+      return dashboardAction(desk, request);
+    }
     return servePage(ctx, request);
+  }
+
+  async function act(call: ControlRequest): Promise<unknown> {
+    const clockAnswer = await runClock({ store, clock, advancer }, call);
+    return clockAnswer ?? runControl(ctx, options.instance, call);
   }
 
   async function control(request: Request): Promise<Answer> {
     try {
-      const body = jsonBody(request);
-      const call = { ...request, body };
-      const clockAnswer = await runClock({ store, clock, advancer }, call);
-      return json(200, clockAnswer ?? runControl(ctx, options.instance, call));
+      return json(200, await act({ ...request, body: jsonBody(request) }));
     } catch (error) {
       if (error instanceof ApiError) return json(error.status, { error: error.body });
       onDefect(error);

@@ -1,8 +1,17 @@
+import type { ApiFault } from './apiFaults.ts';
+import type { BookReport } from './books.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { AdvanceAnswer, ClockAnswer } from './controlClock.ts';
 import type { DeliveryView } from './deliveries.ts';
 import type { Faults } from './faults.ts';
 import { askLocal } from './localJson.ts';
+import type {
+  DisputeKind,
+  DisputeReason,
+  DisputeStatus,
+  DisputeView,
+} from './resources/disputeView.ts';
+import type { FailureReason, RefundCourse, RefundView } from './resources/refundView.ts';
 import type { Secrets } from './secrets.ts';
 import type { Settings } from './settings.ts';
 
@@ -35,6 +44,20 @@ export interface PayOptions {
   readonly quantities?: Readonly<Record<string, number>>;
 }
 
+export interface BuyOptions extends Omit<PayOptions, 'quantities'> {
+  /** Id or lookup key. */
+  readonly price: string;
+  readonly quantity?: number;
+  /** One that exists; else the buyer is new. */
+  readonly customer?: string;
+  /** Makes an invoice of a one-time purchase. */
+  readonly invoice?: boolean;
+  /** Of a plan: its first days are free. */
+  readonly trial_days?: number;
+  readonly client_reference_id?: string;
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
 export interface PayResult {
   readonly outcome: 'complete' | 'declined';
   readonly session: { readonly id: string; readonly payment_status: string };
@@ -48,15 +71,6 @@ export interface FailOptions {
   readonly decline_code?: string;
 }
 
-export interface BuyOptions {
-  readonly price: string;
-  readonly quantity?: number;
-  readonly card_number?: string;
-  /** Of a plan only. */
-  readonly trial_days?: number;
-  readonly metadata?: Readonly<Record<string, string>>;
-}
-
 export interface PayInvoiceOptions {
   /** Less than what remains: a partial payment. */
   readonly amount?: number;
@@ -65,6 +79,23 @@ export interface PayInvoiceOptions {
 
 export interface Billed {
   readonly invoice: { readonly id: string; readonly status: string; readonly amount_paid: number };
+}
+
+export interface RefundOptions {
+  /** Default: all that is left. */
+  readonly amount?: number;
+  /** Default: what the card does. `fails_later` succeeds first. */
+  readonly course?: RefundCourse;
+  readonly reason?: 'duplicate' | 'fraudulent' | 'requested_by_customer';
+}
+
+export interface DisputeOptions {
+  /** `dispute` (default) takes the money at once; `inquiry` only asks; `prevented` was refunded. */
+  readonly kind?: DisputeKind;
+  /** Default: what is left of the charge after refunds. */
+  readonly amount?: number;
+  /** Default `fraudulent`. */
+  readonly reason?: DisputeReason;
 }
 
 /** A running sandbox, in this process or in another one. Every call rejects with a clear error. */
@@ -87,12 +118,35 @@ export interface Sandbox extends Secrets {
     secret?: string | undefined;
     name?: string | undefined;
     enabledEvents?: string[] | undefined;
+    /** The shape of its events, e.g. `2024-06-20`. Default: the newest. */
+    apiVersion?: string | undefined;
+    /** `thin`: notifications of the second API, with types like `v1.invoice.paid`. */
+    payload?: 'snapshot' | 'thin' | undefined;
   }): Promise<{ id: string; secret: string }>;
   /** Creates or updates products and prices with these ids; repeatable. */
   seedCatalogue(catalogue: Catalogue): Promise<void>;
   pay(sessionId: string, options?: PayOptions): Promise<PayResult>;
   /** Ends a bank debit now. */
   settle(sessionId: string, outcome?: 'succeeded' | 'failed'): Promise<void>;
+  /** Buys something without a shop: a checkout session, paid at once. */
+  buy(order: BuyOptions): Promise<PayResult>;
+  /**
+   * Sends money back with a course of your choice; `stripe.refunds.create` does what the card does.
+   * `paid` is a charge or what was paid with it: a payment intent, session or invoice; or `last`.
+   */
+  refund(paid: string, options?: RefundOptions): Promise<RefundView>;
+  /** Ends a refund now, also one that had succeeded: banks send money back days later. */
+  endRefund(
+    refundId: string,
+    status: 'succeeded' | 'failed' | 'canceled',
+    reason?: FailureReason,
+  ): Promise<RefundView>;
+  /** The holder of the card goes to his bank. `paid` as for `refund`. */
+  dispute(paid: string, options?: DisputeOptions): Promise<DisputeView>;
+  /** The bank decides; moves Stripe does not know are refused. */
+  decideDispute(disputeId: string, status: DisputeStatus): Promise<DisputeView>;
+  /** Compares all that speaks of the same money: charges, refunds, disputes, invoices, balances. */
+  checkBooks(): Promise<BookReport>;
   /** The account's time. */
   clock(): Promise<ClockAnswer>;
   /**
@@ -108,16 +162,18 @@ export interface Sandbox extends Secrets {
   setCard(customerId: string, cardNumber: string): Promise<void>;
   /** His next payments are refused, whatever his card is; 0 calls it off. */
   failNextPayments(customerId: string, options?: FailOptions): Promise<void>;
-  /** He buys a price at the checkout: a pack, or a plan whose subscription starts. */
-  buy(customerId: string, what: BuyOptions): Promise<PayResult>;
   /** Ends the current period now and bills the next one at once. */
   renew(subscriptionId: string): Promise<Billed>;
   /** Pays an open invoice, or a part of it, also after failures. */
   payInvoice(invoiceId: string, options?: PayInvoiceOptions): Promise<Billed>;
   /** Changes what is set in Stripe's dashboard, and how the sandbox works; the rest stays. */
   setSettings(change: Partial<Settings>): Promise<Settings>;
-  /** Replaces the faults of deliveries; `{}` ends them. */
-  setFaults(faults: Faults): Promise<void>;
+  /** Replaces the faults of deliveries by one rule or several; `{}` ends them. */
+  setFaults(faults: Faults | readonly Faults[]): Promise<void>;
+  /** Replaces the faults of Stripe's API (429, 5xx, lost answers); none ends them. */
+  setApiFaults(...rules: readonly ApiFault[]): Promise<void>;
+  /** A key that may only do this, e.g. `{customer: 'write', invoice: 'read'}`. */
+  restrictedKey(permissions: Readonly<Record<string, 'read' | 'write'>>): Promise<string>;
   /** Newest first, at most 1,000. */
   deliveries(filter?: { event?: string; type?: string; status?: string }): Promise<DeliveryView[]>;
   /** Sends an event once more, with a fresh signature. */
@@ -139,15 +195,21 @@ export function createCalls(origin: () => string): Calls {
     const { error } = (answer.body ?? {}) as { error?: { message: string } };
     throw new Error(`Stripe sandbox: ${error?.message ?? `HTTP ${answer.status}`}`);
   }
-  const customer = (id: string) => `customers/${encodeURIComponent(id)}`;
-  const session = (id: string) => `checkout/sessions/${encodeURIComponent(id)}`;
+  const segment = encodeURIComponent;
+  const customer = (id: string) => `customers/${segment(id)}`;
+  const session = (id: string) => `checkout/sessions/${segment(id)}`;
   return {
-    ensureWebhookEndpoint: ({ url, secret, name, enabledEvents }) =>
-      call('PUT', 'webhook_endpoint', { url, secret, name, enabled_events: enabledEvents }),
+    ensureWebhookEndpoint: ({ enabledEvents, apiVersion, ...given }) =>
+      call('PUT', 'webhook_endpoint', {
+        ...given,
+        enabled_events: enabledEvents,
+        api_version: apiVersion,
+      }),
     async seedCatalogue(catalogue) {
       await call('PUT', 'catalogue', catalogue);
     },
     pay: (id, options = {}) => call('POST', `${session(id)}/pay`, options),
+    buy: (order) => call('POST', 'buy', order),
     async settle(id, outcome = 'succeeded') {
       await call('POST', `${session(id)}/settle`, { outcome });
     },
@@ -157,11 +219,21 @@ export function createCalls(origin: () => string): Calls {
     async failNextPayments(id, options = {}) {
       await call('POST', `${customer(id)}/fail_payments`, options);
     },
-    buy: (id, what) => call('POST', `${customer(id)}/buy`, what),
-    renew: (id) => call('POST', `subscriptions/${encodeURIComponent(id)}/renew`, {}),
-    payInvoice: (id, options = {}) =>
-      call('POST', `invoices/${encodeURIComponent(id)}/pay`, options),
+    renew: (id) => call('POST', `subscriptions/${segment(id)}/renew`, {}),
+    payInvoice: (id, options = {}) => call('POST', `invoices/${segment(id)}/pay`, options),
     setSettings: (change) => call('PUT', 'settings', change),
+    refund: async (id, options = {}) =>
+      (await call<{ refund: RefundView }>('POST', `charges/${segment(id)}/refund`, options)).refund,
+    endRefund: async (id, status, reason) =>
+      (await call<{ refund: RefundView }>('POST', `refunds/${segment(id)}/end`, { status, reason }))
+        .refund,
+    dispute: async (id, options = {}) =>
+      (await call<{ dispute: DisputeView }>('POST', `charges/${segment(id)}/dispute`, options))
+        .dispute,
+    decideDispute: async (id, status) =>
+      (await call<{ dispute: DisputeView }>('POST', `disputes/${segment(id)}/decide`, { status }))
+        .dispute,
+    checkBooks: () => call('GET', 'books'),
     clock: () => call('GET', 'clock'),
     async advance(by, onProgress) {
       let next: AdvanceBy = by;
@@ -181,14 +253,19 @@ export function createCalls(origin: () => string): Calls {
     freeze: () => call('POST', 'clock/freeze', {}),
     flow: () => call('POST', 'clock/flow', {}),
     async setFaults(faults) {
-      await call('PUT', 'faults', faults);
+      await call('PUT', 'faults', { rules: [faults].flat() });
     },
+    async setApiFaults(...rules) {
+      await call('PUT', 'api_faults', { rules });
+    },
+    restrictedKey: async (permissions) =>
+      (await call<{ key: string }>('POST', 'restricted_keys', { permissions })).key,
     async deliveries(filter = {}) {
       const query = new URLSearchParams(filter);
       return (await call<{ data: DeliveryView[] }>('GET', `deliveries?${query}`)).data;
     },
     async resend(id, endpoint) {
-      await call('POST', `events/${encodeURIComponent(id)}/resend`, { endpoint });
+      await call('POST', `events/${segment(id)}/resend`, { endpoint });
     },
   };
 }

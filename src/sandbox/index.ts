@@ -1,4 +1,6 @@
 /** A stand-in for Stripe on this machine. See README.md beside this file. */
+export type { ApiFault } from './apiFaults.ts';
+export type { BookReport } from './books.ts';
 export type { Catalogue } from './catalogue.ts';
 export { API_VERSION } from './context.ts';
 export type { AdvanceAnswer, ClockAnswer } from './controlClock.ts';
@@ -9,10 +11,12 @@ export type {
   AdvanceBy,
   Billed,
   BuyOptions,
+  DisputeOptions,
   FailOptions,
   PayInvoiceOptions,
   PayOptions,
   PayResult,
+  RefundOptions,
   Sandbox,
 } from './handle.ts';
 export { type JoinOptions, joinOrStartSandbox } from './join.ts';

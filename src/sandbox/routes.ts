@@ -1,10 +1,17 @@
 import type { ExpandRegistry } from './expand.ts';
 import { accountRoutes } from './resources/account.ts';
+import {
+  balanceTransactionExpandable,
+  balanceTransactionRoutes,
+} from './resources/balanceTransactions.ts';
 import { chargeExpandable, chargeRoutes } from './resources/charges.ts';
 import { itemExpandable, sessionExpandable, sessionRoutes } from './resources/checkoutSessions.ts';
+import { coreEventRoutes } from './resources/coreEvents.ts';
 import { couponRoutes } from './resources/coupons.ts';
+import { creditNoteExpandable, creditNoteRoutes } from './resources/creditNotes.ts';
 import { customerBalanceRoutes } from './resources/customerBalance.ts';
 import { customerRoutes } from './resources/customerRoutes.ts';
+import { disputeExpandable, disputeRoutes } from './resources/disputes.ts';
 import { eventRoutes } from './resources/events.ts';
 import { invoiceItemExpandable, invoiceItemRoutes } from './resources/invoiceItemRoutes.ts';
 import { invoicePaymentExpandable, invoicePaymentRoutes } from './resources/invoicePayments.ts';
@@ -15,6 +22,7 @@ import { portalSessionRoutes } from './resources/portalSessions.ts';
 import { priceExpandable, priceRoutes } from './resources/prices.ts';
 import { productExpandable, productRoutes } from './resources/products.ts';
 import { promotionCodeExpandable, promotionCodeRoutes } from './resources/promotionCodes.ts';
+import { refundExpandable, refundRoutes } from './resources/refunds.ts';
 import {
   subscriptionExpandable,
   subscriptionItemExpandable,
@@ -38,9 +46,14 @@ export const apiRoutes: readonly Route[] = [
   ...paymentIntentRoutes,
   ...paymentMethodRoutes,
   ...chargeRoutes,
+  ...refundRoutes,
+  ...disputeRoutes,
+  ...creditNoteRoutes,
+  ...balanceTransactionRoutes,
   ...invoiceRoutes,
   ...invoicePaymentRoutes,
   ...eventRoutes,
+  ...coreEventRoutes,
   ...webhookEndpointRoutes,
   ...portalSessionRoutes,
 ];
@@ -54,6 +67,10 @@ export const expandable: ExpandRegistry = {
   payment_intent: paymentIntentExpandable,
   payment_method: paymentMethodExpandable,
   charge: chargeExpandable,
+  refund: refundExpandable,
+  dispute: disputeExpandable,
+  credit_note: creditNoteExpandable,
+  balance_transaction: balanceTransactionExpandable,
   invoice: invoiceExpandable,
   line_item: invoiceLineExpandable,
   invoice_payment: invoicePaymentExpandable,

@@ -15,6 +15,8 @@ export interface Request {
 }
 export interface Answer {
   readonly status: number;
+  /** The connection is cut instead of answering: a fault somebody asked for. */
+  readonly lost?: boolean;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
@@ -76,6 +78,10 @@ async function serve(
     const [path = '/', query = ''] = splitOnce(incoming.url ?? '/', '?');
     const { method = 'GET', headers } = incoming;
     const answer = await handler({ method, path, query, headers, body });
+    if (answer.lost) {
+      incoming.socket.destroy();
+      return;
+    }
     response.writeHead(answer.status, answer.headers).end(method === 'HEAD' ? '' : answer.body);
   } catch (error) {
     if (response.headersSent || incoming.destroyed) return;

@@ -13,12 +13,15 @@ export type Task = {
 };
 type TaskKind =
   | 'cancel_subscription'
+  | 'end_dispute'
   | 'expire_incomplete'
   | 'expire_session'
   | 'finalize_invoice'
+  | 'open_dispute'
   | 'renew_subscription'
   | 'resume_collection'
   | 'retry_invoice'
+  | 'settle_refund'
   | 'settle_session'
   | 'trial_will_end';
 export type TaskHidden = { subject: string };

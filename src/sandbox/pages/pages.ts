@@ -30,13 +30,6 @@ export function servePage(ctx: Context, request: Request): Answer {
   }
   const portal = /^\/p\/session\/([A-Za-z0-9_]+)$/.exec(request.path)?.[1];
   if (portal !== undefined) return portalPage(ctx, portal);
-  if (request.path === '/') {
-    return noticePage(
-      200,
-      'The Stripe sandbox is running',
-      html`<p>Point the official Stripe SDK at <code>${ctx.origin()}</code> with the key the sandbox printed, create a Checkout Session, and open its <code>url</code>.</p>`,
-    );
-  }
   return noticePage(
     404,
     'There is nothing here',

@@ -4,7 +4,8 @@ import type { Expandable } from '../expand.ts';
 import { inRange, listRows, matchesFilter } from '../listing.ts';
 import { choice, expand, object, paging, range, refused, required, text } from '../params.ts';
 import { idOf, type Route, route } from '../route.ts';
-import { invoicePayments, invoices, paymentIntents } from '../tables.ts';
+import { charges, invoicePayments, invoices, paymentIntents } from '../tables.ts';
+import type { ChargeView } from './charges.ts';
 import { cancelPaymentIntent } from './paymentIntents.ts';
 
 export type InvoicePaymentView = {
@@ -76,6 +77,16 @@ export function cancelInvoicePayments(ctx: Context, invoice: string): void {
     });
     cancelPaymentIntent(ctx, view.payment.payment_intent, 'void_invoice');
   }
+}
+
+/** What an invoice was paid with, the latest payment first. */
+export function chargesOfInvoice(ctx: Context, invoice: string): ChargeView[] {
+  return [...ctx.store.walk(invoicePayments, 'newest_first')].flatMap(({ view }) => {
+    if (view.invoice !== invoice || view.status !== 'paid') return [];
+    const intent = ctx.store.get(paymentIntents, view.payment.payment_intent)?.view;
+    const charge = intent?.latest_charge && ctx.store.get(charges, intent.latest_charge)?.view;
+    return charge ? [charge] : [];
+  });
 }
 
 export const invoicePaymentExpandable: Expandable = {

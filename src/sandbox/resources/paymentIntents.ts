@@ -95,9 +95,14 @@ export function createPaymentIntent(
   return view;
 }
 
-export function findPaymentIntent(ctx: Context, id: string): PaymentIntentView {
+export function findPaymentIntent(
+  ctx: Context,
+  id: string,
+  param = 'intent',
+  status: 400 | 404 = 404,
+): PaymentIntentView {
   const found = ctx.store.get(paymentIntents, id);
-  if (!found) throw noSuch('payment_intent', id, 'intent', 404);
+  if (!found) throw noSuch('payment_intent', id, param, status);
   return found.view;
 }
 
