@@ -90,6 +90,7 @@ const purchaseSchema = paySchema.omit({ quantities: true }).extend({
   quantity: z.int().min(1).optional(),
   customer: z.string().min(1).optional(),
   invoice: z.boolean().optional(),
+  trial_days: z.int().min(1).max(730).optional(),
   client_reference_id: z.string().min(1).max(200).optional(),
   trial_days: z.int().min(1).max(730).optional(),
   metadata: seedMetadata.optional(),
@@ -211,7 +212,7 @@ export function runControl(
   for (const { method, pattern, run } of routes) {
     const found = method === request.method ? pattern.exec(request.path) : null;
     if (!found) continue;
-    const call: ControlCall = {
+    const call: Call = {
       id: decodeURIComponent(found[1] ?? ''),
       query: new URLSearchParams(request.query),
       body: request.body,

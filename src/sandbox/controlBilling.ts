@@ -6,7 +6,6 @@ import { pauseSubscription, resumeSubscription } from './billing/pauseSubscripti
 import { attemptPayment, payPart, settleInvoice } from './billing/payInvoice.ts';
 import { finalizeAndCollect, renewSubscription } from './billing/renew.ts';
 import { findLiveSubscription, hasEnded, updateSubscription } from './billing/subscriptionState.ts';
-import { purchase, successUrl } from './checkout.ts';
 import { type Context, seconds } from './context.ts';
 import { parseControl } from './controlBody.ts';
 import type { ControlRoute } from './controlRoute.ts';
@@ -29,13 +28,6 @@ const cardSchema = z.strictObject({ card_number: cardNumber });
 const failSchema = z.strictObject({
   times: z.int().min(0).max(FAILURES_MAX).default(1),
   decline_code: z.string().min(1).max(100).default('generic_decline'),
-});
-const buySchema = z.strictObject({
-  price: z.string().min(1),
-  quantity: z.int().min(1).max(999_999).default(1),
-  card_number: cardNumber.optional(),
-  trial_days: z.int().min(1).max(730).optional(),
-  metadata: z.record(z.string().max(40), z.string().max(500)).default({}),
 });
 const cancelSchema = z.strictObject({
   at_period_end: z.boolean().default(false),
@@ -88,11 +80,6 @@ export const billingControl: readonly ControlRoute[] = [
       });
       return { customer: id, times };
     },
-  },
-  {
-    method: 'POST',
-    pattern: /^\/_sandbox\/customers\/([^/]+)\/buy$/,
-    run: (ctx, { id, body }) => buy(ctx, id, parseControl(buySchema, body)),
   },
   {
     method: 'POST',

@@ -28,6 +28,7 @@ export function createCalls(origin: () => string): Calls {
     throw new Error(`Stripe sandbox: ${error?.message ?? `HTTP ${answer.status}`}`);
   }
   const segment = encodeURIComponent;
+  const customer = (id: string) => `customers/${segment(id)}`;
   const session = (id: string) => `checkout/sessions/${segment(id)}`;
   const customer = (id: string) => `customers/${segment(id)}`;
   return {

@@ -97,11 +97,12 @@ export function settleInvoice(
   const intent = options.intent ?? hidden.payment_intent;
   unschedule(ctx, 'retry_invoice', id);
   const charged = !outOfBand && before.amount_remaining > 0;
-  if (outOfBand) cancelInvoicePayments(ctx, id);
   const payment =
     charged && intent !== null
       ? payInvoicePayment(ctx, openInvoicePayment(ctx, before, intent).id)
       : null;
+  // Nobody may pay what was asked for and is settled now in another way.
+  cancelInvoicePayments(ctx, id);
   const paid = updateInvoice(ctx, id, {
     amount_paid: before.amount_due,
     amount_paid_off_stripe: outOfBand ? before.amount_remaining : before.amount_paid_off_stripe,
