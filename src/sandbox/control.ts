@@ -85,12 +85,11 @@ const paySchema = z.strictObject({
   quantities: z.record(z.string(), z.int().min(1)).optional(),
 });
 
-const purchaseSchema = paySchema.omit({ quantities: true }).extend({
+const buySchema = paySchema.omit({ quantities: true }).extend({
   price: z.string().min(1),
   quantity: z.int().min(1).optional(),
   customer: z.string().min(1).optional(),
   invoice: z.boolean().optional(),
-  trial_days: z.int().min(1).max(730).optional(),
   client_reference_id: z.string().min(1).max(200).optional(),
   trial_days: z.int().min(1).max(730).optional(),
   metadata: seedMetadata.optional(),
@@ -150,9 +149,9 @@ const routes: readonly ControlRoute[] = [
   },
   {
     method: 'POST',
-    pattern: /^\/_sandbox\/purchase$/,
+    pattern: /^\/_sandbox\/buy$/,
     run: (ctx, { body }) => {
-      const { pay: paid, ...given } = parseControl(purchaseSchema, body);
+      const { pay: paid, ...given } = parseControl(buySchema, body);
       const session = openShopSession(ctx, given);
       return paid ? pay(ctx, session.id, given) : { outcome: 'open', session };
     },
@@ -212,7 +211,7 @@ export function runControl(
   for (const { method, pattern, run } of routes) {
     const found = method === request.method ? pattern.exec(request.path) : null;
     if (!found) continue;
-    const call: Call = {
+    const call: ControlCall = {
       id: decodeURIComponent(found[1] ?? ''),
       query: new URLSearchParams(request.query),
       body: request.body,

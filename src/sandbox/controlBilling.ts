@@ -18,7 +18,6 @@ import { present } from './resources/fields.ts';
 import { createCard } from './resources/paymentMethodRoutes.ts';
 import { periodOf, type SubscriptionView, withPeriod } from './resources/subscriptionView.ts';
 import { changeSettings, RETRIES_MAX, settingsOf } from './settings.ts';
-import { openShopSession } from './shopSession.ts';
 import { invoices, subscriptions } from './tables.ts';
 
 const FAILURES_MAX = 1_000;
@@ -132,22 +131,6 @@ function changeCard(ctx: Context, id: string, number: string) {
     updateSubscription(ctx, view.id, { default_payment_method: method.id });
   }
   return { customer: setDefault(ctx, id, method.id), payment_method: method };
-}
-
-function buy(ctx: Context, customer: string, given: z.output<typeof buySchema>) {
-  const { email } = findCustomer(ctx, customer, 'customer', 404);
-  const session = openShopSession(ctx, { ...given, customer });
-  const result = purchase(ctx, session.id, {
-    method: 'card',
-    email: email ?? 'buyer@example.com',
-    name: 'Sandbox Buyer',
-    ...(given.card_number === undefined ? {} : { cardNumber: given.card_number }),
-  });
-  return {
-    outcome: result.outcome,
-    session: result.session,
-    redirect_url: result.outcome === 'complete' ? successUrl(result.session) : null,
-  };
 }
 
 /** The period ends now instead of later; its dates count from now on. */

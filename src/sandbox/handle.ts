@@ -28,7 +28,6 @@ export function createCalls(origin: () => string): Calls {
     throw new Error(`Stripe sandbox: ${error?.message ?? `HTTP ${answer.status}`}`);
   }
   const segment = encodeURIComponent;
-  const customer = (id: string) => `customers/${segment(id)}`;
   const session = (id: string) => `checkout/sessions/${segment(id)}`;
   const customer = (id: string) => `customers/${segment(id)}`;
   return {
@@ -42,7 +41,7 @@ export function createCalls(origin: () => string): Calls {
       await call('PUT', 'catalogue', catalogue);
     },
     pay: (id, options = {}) => call('POST', `${session(id)}/pay`, options),
-    purchase: (order) => call('POST', 'purchase', order),
+    buy: (order) => call('POST', 'buy', order),
     async settle(id, outcome = 'succeeded') {
       await call('POST', `${session(id)}/settle`, { outcome });
     },
@@ -65,7 +64,6 @@ export function createCalls(origin: () => string): Calls {
     async failNextPayments(id, options = {}) {
       await call('POST', `${customer(id)}/fail_payments`, options);
     },
-    buy: (id, what) => call('POST', `${customer(id)}/buy`, what),
     renew: (id) => call('POST', `subscriptions/${segment(id)}/renew`, {}),
     payInvoice: (id, options = {}) => call('POST', `invoices/${segment(id)}/pay`, options),
     setSettings: (change) => call('PUT', 'settings', change),

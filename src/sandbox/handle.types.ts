@@ -38,7 +38,7 @@ export interface PayOptions {
   readonly quantities?: Readonly<Record<string, number>>;
 }
 
-export interface PurchaseOrder extends Omit<PayOptions, 'quantities'> {
+export interface BuyOptions extends Omit<PayOptions, 'quantities'> {
   /** Id or lookup key. */
   readonly price: string;
   readonly quantity?: number;
@@ -71,7 +71,7 @@ interface BoughtSession {
   readonly url: string | null;
 }
 
-export interface PurchaseResult {
+export interface BuyResult {
   /** `open`: it was not to be paid yet. */
   readonly outcome: 'complete' | 'declined' | 'open';
   readonly session: BoughtSession;
@@ -99,15 +99,6 @@ export interface FailOptions {
   readonly times?: number;
   /** E.g. `insufficient_funds`; default `generic_decline`. */
   readonly decline_code?: string;
-}
-
-export interface BuyOptions {
-  readonly price: string;
-  readonly quantity?: number;
-  readonly card_number?: string;
-  /** Of a plan only. */
-  readonly trial_days?: number;
-  readonly metadata?: Readonly<Record<string, string>>;
 }
 
 export interface PayInvoiceOptions {
@@ -151,7 +142,7 @@ export interface Sandbox extends Secrets {
   /** Ends a bank debit now. */
   settle(sessionId: string, outcome?: 'succeeded' | 'failed'): Promise<void>;
   /** Somebody, who need not be a customer yet, buys without a shop: a session, paid at once. */
-  purchase(order: PurchaseOrder): Promise<PurchaseResult>;
+  buy(order: BuyOptions): Promise<BuyResult>;
   /**
    * Sends money back with a course of your choice; `stripe.refunds.create` does what the card does.
    * `paid` is a charge or what was paid with it: a payment intent, session or invoice; or `last`.
@@ -192,8 +183,6 @@ export interface Sandbox extends Secrets {
   setCard(customerId: string, cardNumber: string): Promise<void>;
   /** His next payments are refused, whatever his card is; 0 calls it off. */
   failNextPayments(customerId: string, options?: FailOptions): Promise<void>;
-  /** He buys a price at the checkout: a pack, or a plan whose subscription starts. */
-  buy(customerId: string, what: BuyOptions): Promise<PayResult>;
   /** Ends the current period now and bills the next one at once. */
   renew(subscriptionId: string): Promise<Billed>;
   /** Pays an open invoice, or a part of it, also after failures. */

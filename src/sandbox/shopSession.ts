@@ -15,8 +15,6 @@ export interface ShopOrder {
   readonly customer?: string | undefined;
   /** Ask for an invoice of a one-time purchase; subscriptions have theirs anyway. */
   readonly invoice?: boolean | undefined;
-  /** Of a plan: its first days are free. */
-  readonly trial_days?: number | undefined;
   readonly client_reference_id?: string | undefined;
   /** Of a plan only. */
   readonly trial_days?: number | undefined;
@@ -60,13 +58,6 @@ export function openShopSession(ctx: Context, order: ShopOrder): SessionView {
         }),
   };
   return createSession(ctx, parseShape(sessionCreateParams, form));
-}
-
-function subscriptionData({ metadata, trial_days }: ShopOrder): FormObject {
-  return {
-    ...(metadata ? { metadata: { ...metadata } } : {}),
-    ...(trial_days === undefined ? {} : { trial_period_days: String(trial_days) }),
-  };
 }
 
 function findByIdOrKey(ctx: Context, name: string) {

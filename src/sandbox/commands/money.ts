@@ -52,7 +52,7 @@ export const moneyCommands = {
       open: on,
     },
     run: (sandbox, words, values) =>
-      sandbox.purchase({
+      sandbox.buy({
         price: word(words, 0, 'price'),
         ...given({
           quantity: numberOption(values, 'quantity'),

@@ -45,7 +45,7 @@ const ACTIONS: Readonly<Record<string, PageAction>> = {
   flow: { calls: () => [control('POST', 'clock/flow')], said: () => 'The clock runs.' },
   buy: {
     calls: (form) => [
-      control('POST', 'purchase', {
+      control('POST', 'buy', {
         price: form('price'),
         quantity: number(form, 'quantity'),
         ...(form('customer') === '' ? {} : { customer: form('customer') }),

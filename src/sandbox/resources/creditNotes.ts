@@ -25,7 +25,7 @@ import {
 } from './creditNoteView.ts';
 import { expandCustomer } from './customers.ts';
 import { applyMetadata } from './fields.ts';
-import { cancelInvoicePayments, chargesOfInvoice } from './invoicePayments.ts';
+import { chargesOfInvoice } from './invoicePayments.ts';
 import type { InvoiceView } from './invoiceView.ts';
 import { createRefund, findRefund } from './refunds.ts';
 
@@ -175,7 +175,6 @@ function creditInvoice(ctx: Context, id: string, pre: number, post: number): voi
     post_payment_credit_notes_amount: before.post_payment_credit_notes_amount + post,
   });
   if (before.status === 'paid' || view.amount_remaining > 0) return;
-  cancelInvoicePayments(ctx, id);
   settleInvoice(ctx, id);
 }
 
