@@ -9,6 +9,8 @@ import {
   balanceTransactions,
   charges,
   creditNotes,
+  customerBalanceTransactions,
+  customers,
   disputes,
   invoicePayments,
   invoices,
@@ -29,7 +31,7 @@ const CONTRADICTIONS_MAX = 50;
 /**
  * Compares everything in the store that speaks of the same money: balance transactions with the
  * balance, charges, refunds and disputes; charges with their refunds and intents; invoices with
- * their payments, lines and credit notes; sessions with their intents.
+ * their payments, lines and credit notes; sessions with their intents; customers with their balance.
  */
 export function checkBooks(ctx: Context): BookReport {
   const contradictions: string[] = [];
@@ -54,6 +56,7 @@ export function checkBooks(ctx: Context): BookReport {
   }
   checkIntents(ctx, claim);
   checkInvoices(ctx, claim);
+  checkCustomers(ctx, claim);
   return { checked, contradictions };
 }
 
@@ -138,16 +141,15 @@ function checkInvoices(ctx: Context, claim: Claim): void {
     const notes = (notesOf.get(id) ?? []).filter(({ status }) => status === 'issued');
     const pre = notes.reduce((sum, note) => sum + note.pre_payment_amount, 0);
     const post = notes.reduce((sum, note) => sum + note.post_payment_amount, 0);
+    const received = paid.reduce((sum, payment) => sum + (payment.amount_paid ?? 0), 0);
+    // What the customer's balance took over at finalisation, in either direction.
+    const balanced =
+      invoice.ending_balance === null ? 0 : invoice.starting_balance - invoice.ending_balance;
+    const before = invoice.status === 'draft' ? Math.max(0, invoice.total) : invoice.total;
     claim(id, 'subtotal', invoice.subtotal, total(hidden.lines));
-    const came = paid.reduce((sum, payment) => sum + (payment.amount_paid ?? 0), 0);
-    claim(id, 'amount_paid', invoice.amount_paid, came + invoice.amount_paid_off_stripe);
-    const off = sumOf(invoice.total_discount_amounts, 'amount');
-    claim(id, 'total', invoice.total, invoice.subtotal - off);
-    // What the customer's balance took, or took over, is not due any more.
-    const balance = (invoice.ending_balance ?? 0) - invoice.starting_balance;
-    const due =
-      invoice.ending_balance === null ? Math.max(0, invoice.total) : invoice.total - balance;
-    claim(id, 'amount_due', invoice.amount_due, due - pre);
+    claim(id, 'total', invoice.total, invoice.subtotal - total(invoice.total_discount_amounts));
+    claim(id, 'amount_paid', invoice.amount_paid, received + invoice.amount_paid_off_stripe);
+    claim(id, 'amount_due', invoice.amount_due, before + balanced - pre);
     claim(
       id,
       'amount_remaining',
@@ -160,13 +162,36 @@ function checkInvoices(ctx: Context, claim: Claim): void {
     claim(id, 'credit notes within the total', pre + post <= Math.max(0, invoice.total), true);
   }
   for (const note of all(ctx, creditNotes)) {
-    const parts = sumOf(note.refunds, 'amount_refunded') + (note.out_of_band_amount ?? 0);
+    const credited = ctx.store.get(
+      customerBalanceTransactions,
+      note.customer_balance_transaction ?? '',
+    )?.view;
+    const parts =
+      sumOf(note.refunds, 'amount_refunded') +
+      (note.out_of_band_amount ?? 0) -
+      (credited?.amount ?? 0);
     claim(note.id, 'parts after payment', parts, note.post_payment_amount);
     claim(note.id, 'total', note.total, note.pre_payment_amount + note.post_payment_amount);
     for (const { refund, amount_refunded } of note.refunds) {
       const made = ctx.store.get(refunds, refund)?.view;
       claim(note.id, `${refund} within its amount`, amount_refunded <= (made?.amount ?? 0), true);
     }
+  }
+}
+
+function checkCustomers(ctx: Context, claim: Claim): void {
+  for (const { view: customer } of ctx.store.walk(customers, 'oldest_first')) {
+    if ('deleted' in customer) continue;
+    const changes = ctx.store
+      .lookUp(customerBalanceTransactions, 'customer', customer.id)
+      .map(({ view }) => view);
+    claim(customer.id, 'balance', customer.balance, total(changes));
+    claim(
+      customer.id,
+      'last ending_balance',
+      changes.at(-1)?.ending_balance ?? 0,
+      customer.balance,
+    );
   }
 }
 

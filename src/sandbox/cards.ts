@@ -45,6 +45,10 @@ const CARDS: Readonly<Record<string, TestCard>> = {
   '4000002760003184': { brand: 'visa', funding: 'credit', refusal: null, authenticates: true },
 };
 
+function paying(): TestCard {
+  return { brand: 'visa', funding: 'credit', refusal: null };
+}
+
 /** Stripe's ready-made payment methods and tokens, by what comes after `pm_card_` or `tok_`. */
 const TOKENS: Readonly<Record<string, string>> = {
   visa: '4242424242424242',
@@ -53,6 +57,11 @@ const TOKENS: Readonly<Record<string, string>> = {
   amex: '378282246310005',
   authenticationRequired: '4000002760003184',
   chargeCustomerFail: '4000000000000341',
+  createDispute: '4000000000000259',
+  createDisputeProductNotReceived: '4000000000002685',
+  createDisputeInquiry: '4000000000001976',
+  pendingRefund: '4000000000007726',
+  refundFail: '4000000000005126',
   chargeDeclined: '4000000000000002',
   visa_chargeDeclined: '4000000000000002',
   chargeDeclinedExpiredCard: '4000000000000069',
@@ -66,10 +75,6 @@ const TOKENS: Readonly<Record<string, string>> = {
 export function tokenCard(id: string): string | null {
   const name = /^(?:pm_card|tok)_(\w+)$/.exec(id)?.[1];
   return name === undefined ? null : (TOKENS[name] ?? null);
-}
-
-function paying(): TestCard {
-  return { brand: 'visa', funding: 'credit', refusal: null };
 }
 
 function refusing(code: string, decline_code: string | null, message: string): TestCard {

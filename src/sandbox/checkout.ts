@@ -130,8 +130,7 @@ export function settle(ctx: Context, id: string, refusal?: Refusal | null): Sess
     emit(ctx, 'checkout.session.async_payment_failed', view);
     return view;
   }
-  const charge = settleCharge(ctx, String(intent.latest_charge));
-  succeedIntent(ctx, intent, charge);
+  succeedIntent(ctx, intent, settleCharge(ctx, String(intent.latest_charge)));
   const invoice = draftFor(ctx, id);
   const paid = ctx.store.patch(sessions, id, { payment_status: 'paid', invoice }).view;
   emit(ctx, 'checkout.session.async_payment_succeeded', paid);

@@ -4,7 +4,7 @@ import { purchase, settle, successUrl } from './checkout.ts';
 import { API_VERSION, type Context } from './context.ts';
 import { billingControl } from './controlBilling.ts';
 import { parseControl } from './controlBody.ts';
-import type { Call, ControlRoute, Instance } from './controlRoute.ts';
+import type { ControlCall, ControlRoute, Instance } from './controlRoute.ts';
 import { openDelivery } from './deliveries.ts';
 import { badRequest, noSuch, unknownUrl } from './errors.ts';
 import { faultControl } from './faultControl.ts';
@@ -12,6 +12,7 @@ import { moneyBackControl } from './moneyBackControl.ts';
 import { expireSession, findSession } from './resources/checkoutSessions.ts';
 import { createEndpoint, knownEvents } from './resources/webhookEndpoints.ts';
 import { openShopSession } from './shopSession.ts';
+import { statusControl } from './statusControl.ts';
 import { coreEvents, deliveries, events, webhookEndpoints } from './tables.ts';
 import { EVENT_VERSIONS } from './versions.ts';
 
@@ -89,8 +90,8 @@ const buySchema = paySchema.omit({ quantities: true }).extend({
   quantity: z.int().min(1).optional(),
   customer: z.string().min(1).optional(),
   invoice: z.boolean().optional(),
-  trial_days: z.int().min(1).max(730).optional(),
   client_reference_id: z.string().min(1).max(200).optional(),
+  trial_days: z.int().min(1).max(730).optional(),
   metadata: seedMetadata.optional(),
   /** False: only the open session, to be paid by hand. */
   pay: z.boolean().default(true),
@@ -195,9 +196,10 @@ const routes: readonly ControlRoute[] = [
       return { session: expireSession(ctx, id) };
     },
   },
-  ...billingControl,
   ...moneyBackControl,
   ...faultControl,
+  ...statusControl,
+  ...billingControl,
 ];
 
 /** `body` is the parsed JSON, `{}` when none was sent. @throws ApiError */
@@ -209,7 +211,7 @@ export function runControl(
   for (const { method, pattern, run } of routes) {
     const found = method === request.method ? pattern.exec(request.path) : null;
     if (!found) continue;
-    const call: Call = {
+    const call: ControlCall = {
       id: decodeURIComponent(found[1] ?? ''),
       query: new URLSearchParams(request.query),
       body: request.body,

@@ -7,18 +7,17 @@ export interface Instance {
   readonly webhookSecret: string;
 }
 
-/** One action of the control API. It runs inside one transaction, like a call of Stripe's API. */
-export interface ControlRoute {
-  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
-  /** Its first group is the id. */
-  readonly pattern: RegExp;
-  readonly run: (ctx: Context, call: Call) => unknown;
-}
-
-export interface Call {
+export interface ControlCall {
+  /** The id in the path; empty where there is none. */
   readonly id: string;
   readonly query: URLSearchParams;
-  /** Parsed JSON, `{}` when none was sent. */
   readonly body: unknown;
   readonly instance: Instance;
+}
+
+/** One call of the control API; it runs in one transaction. */
+export interface ControlRoute {
+  readonly method: 'GET' | 'POST' | 'PUT';
+  readonly pattern: RegExp;
+  readonly run: (ctx: Context, call: ControlCall) => unknown;
 }

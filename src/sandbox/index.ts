@@ -11,6 +11,7 @@ export type {
   AdvanceBy,
   Billed,
   BuyOptions,
+  BuyResult,
   DisputeOptions,
   FailOptions,
   PayInvoiceOptions,
@@ -18,7 +19,8 @@ export type {
   PayResult,
   RefundOptions,
   Sandbox,
-} from './handle.ts';
+} from './handle.types.ts';
 export { type JoinOptions, joinOrStartSandbox } from './join.ts';
 export type { Settings } from './settings.ts';
 export { type SandboxOptions, startSandbox } from './start.ts';
+export type { SandboxStatus } from './statusControl.ts';

@@ -66,7 +66,7 @@ export const moneyBackControl: readonly ControlRoute[] = [
     method: 'POST',
     pattern: /^\/_sandbox\/charges\/([^/]+)\/dispute$/,
     run: (ctx, { id, body }) => ({
-      dispute: openDispute(ctx, id, parseControl(disputeSchema, body)),
+      dispute: openDispute(ctx, chargeBehind(ctx, id).id, parseControl(disputeSchema, body)),
     }),
   },
   {

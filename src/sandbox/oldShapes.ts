@@ -1,6 +1,6 @@
 import { API_VERSION, type Context } from './context.ts';
 import { isObject, type Json, type JsonObject } from './json.ts';
-import { invoicePayments, paymentIntents, prices, refunds } from './tables.ts';
+import { coupons, discounts, invoicePayments, paymentIntents, prices, refunds } from './tables.ts';
 import { type EventVersion, isBefore } from './versions.ts';
 
 /**
@@ -14,11 +14,14 @@ interface ShapeChange {
 }
 
 const BASIL = '2025-03-31.basil';
+const CLOVER = '2025-09-30.clover';
 const DAHLIA = '2026-03-25.dahlia';
 
 /** Newest first, so that each change finds the shape it was made on. */
 export const SHAPE_CHANGES: readonly ShapeChange[] = [
   { since: DAHLIA, object: 'checkout.session', restore: oldUiMode },
+  { since: CLOVER, object: 'discount', restore: couponOfDiscount },
+  { since: CLOVER, object: 'promotion_code', restore: couponOfPromotionCode },
   { since: BASIL, object: 'checkout.session', restore: shippingOfSession },
   { since: BASIL, object: 'invoice', restore: invoiceBeforeBasil },
   { since: BASIL, object: 'line_item', restore: lineBeforeBasil },
@@ -67,6 +70,30 @@ function shippingOfSession(_ctx: Context, view: JsonObject): JsonObject {
   return { ...view, shipping_details: group(view.collected_information).shipping_details ?? null };
 }
 
+/** The whole coupon, where there is only its id now. */
+function couponOfDiscount(ctx: Context, view: JsonObject): JsonObject {
+  const { source, ...rest } = view;
+  return { ...rest, coupon: couponOf(ctx, source) };
+}
+
+function couponOfPromotionCode(ctx: Context, view: JsonObject): JsonObject {
+  const { promotion, ...rest } = view;
+  return { ...rest, coupon: couponOf(ctx, promotion) };
+}
+
+function couponOf(ctx: Context, source: Json | undefined): Json {
+  const { coupon = null } = group(source);
+  const found = typeof coupon === 'string' ? ctx.store.get(coupons, coupon)?.view : undefined;
+  return (found as unknown as JsonObject | undefined) ?? coupon;
+}
+
+/** The first discount as an object: before basil there was one, and it stood there whole. */
+function discountOf(ctx: Context, ids: Json | undefined): JsonObject | null {
+  const [first] = Array.isArray(ids) ? ids : [];
+  const found = ctx.store.get(discounts, String(first))?.view;
+  return found ? couponOfDiscount(ctx, found as unknown as JsonObject) : null;
+}
+
 function invoiceBeforeBasil(ctx: Context, view: JsonObject): JsonObject {
   const { parent, total_taxes, payments: _paged, ...rest } = view;
   const details = group(group(parent).subscription_details);
@@ -83,9 +110,10 @@ function invoiceBeforeBasil(ctx: Context, view: JsonObject): JsonObject {
     charge:
       intent === null ? null : (ctx.store.get(paymentIntents, intent)?.view.latest_charge ?? null),
     paid,
-    paid_out_of_band: paid && intent === null && Number(view.amount_paid) > 0,
+    paid_out_of_band: paid && Number(view.amount_paid_off_stripe ?? 0) > 0,
     quote: group(group(parent).quote_details).quote ?? null,
     tax: taxes.length === 0 ? null : taxes.reduce((sum, tax) => sum + Number(tax.amount), 0),
+    discount: discountOf(ctx, view.discounts),
     total_tax_amounts: taxes.map(taxBeforeBasil),
   };
 }
@@ -118,7 +146,7 @@ function lineBeforeBasil(ctx: Context, view: JsonObject): JsonObject {
   };
 }
 
-function subscriptionBeforeBasil(_ctx: Context, view: JsonObject): JsonObject {
+function subscriptionBeforeBasil(ctx: Context, view: JsonObject): JsonObject {
   const items = list(group(view.items).data);
   const bounds = (field: string) =>
     items.flatMap((item) => (typeof item[field] === 'number' ? [item[field]] : []));
@@ -131,6 +159,7 @@ function subscriptionBeforeBasil(_ctx: Context, view: JsonObject): JsonObject {
     },
     current_period_start: Math.min(...bounds('current_period_start')),
     current_period_end: Math.max(...bounds('current_period_end')),
+    discount: discountOf(ctx, view.discounts),
     // Only a subscription to one thing had these.
     plan: items.length === 1 ? (only?.plan ?? null) : null,
     quantity: items.length === 1 ? (only?.quantity ?? null) : null,
@@ -200,8 +229,10 @@ function planOf(price: JsonObject): JsonObject {
 }
 
 function intentOfInvoice(ctx: Context, invoice: string): string | null {
-  const [payment] = ctx.store.lookUp(invoicePayments, 'invoice', invoice);
-  return payment?.view.payment.payment_intent ?? null;
+  const payments = ctx.store.lookUp(invoicePayments, 'invoice', invoice).map(({ view }) => view);
+  // An invoice paid in parts has more than one; the older API knew of the default one only.
+  const known = payments.find(({ is_default }) => is_default) ?? payments[0];
+  return known?.payment.payment_intent ?? null;
 }
 
 function invoiceOfIntent(ctx: Context, intent: Json): string | null {

@@ -15,9 +15,10 @@ export interface ShopOrder {
   readonly customer?: string | undefined;
   /** Ask for an invoice of a one-time purchase; subscriptions have theirs anyway. */
   readonly invoice?: boolean | undefined;
-  /** Of a plan: its first days are free. */
-  readonly trial_days?: number | undefined;
   readonly client_reference_id?: string | undefined;
+  /** Of a plan only. */
+  readonly trial_days?: number | undefined;
+  /** Also of the payment intent or the subscription: Stripe copies it from nowhere. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
 }
 
@@ -33,8 +34,10 @@ export function openShopSession(ctx: Context, order: ShopOrder): SessionView {
   if (order.trial_days !== undefined && mode === 'payment') {
     throw badRequest('Only a plan can be tried.', { param: 'trial_days' });
   }
+  const metadata = { ...order.metadata };
   const form: FormObject = {
     mode,
+    metadata,
     line_items: { 0: { price: price.id, quantity: String(order.quantity ?? 1) } },
     success_url: `${ctx.origin()}/`,
     ...(order.customer === undefined ? {} : { customer: order.customer }),
@@ -42,18 +45,19 @@ export function openShopSession(ctx: Context, order: ShopOrder): SessionView {
     ...(order.client_reference_id === undefined
       ? {}
       : { client_reference_id: order.client_reference_id }),
-    ...(order.metadata ? { metadata: { ...order.metadata } } : {}),
-    // The payment's and the subscription's metadata are not the session's: a shop sets both.
-    ...(mode === 'subscription' ? { subscription_data: subscriptionData(order) } : {}),
+    ...(mode === 'payment' ? { payment_intent_data: { metadata } } : {}),
+    ...(mode === 'payment'
+      ? {}
+      : {
+          subscription_data: {
+            metadata,
+            ...(order.trial_days === undefined
+              ? {}
+              : { trial_period_days: String(order.trial_days) }),
+          },
+        }),
   };
   return createSession(ctx, parseShape(sessionCreateParams, form));
-}
-
-function subscriptionData({ metadata, trial_days }: ShopOrder): FormObject {
-  return {
-    ...(metadata ? { metadata: { ...metadata } } : {}),
-    ...(trial_days === undefined ? {} : { trial_period_days: String(trial_days) }),
-  };
 }
 
 function findByIdOrKey(ctx: Context, name: string) {

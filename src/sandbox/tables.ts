@@ -42,13 +42,26 @@ export const paymentMethods = collection<PaymentMethodView, MethodHidden>('payme
 });
 export const paymentIntents = collection<PaymentIntentView, Nothing>('payment_intents');
 export const charges = collection<ChargeView, Nothing>('charges');
-export const invoices = collection<InvoiceView, InvoiceHidden>('invoices', {
-  customer: ({ view }) => view.customer,
-  subscription: ({ view }) => view.parent?.subscription_details.subscription ?? null,
+export const balances = collection<BalanceRow, Nothing>('balances');
+export const balanceTransactions = collection<BalanceTransactionView, Nothing>(
+  'balance_transactions',
+);
+export const refunds = collection<RefundView, RefundHidden>('refunds', {
+  charge: ({ view }) => view.charge,
+});
+export const disputes = collection<DisputeView, Nothing>('disputes', {
+  charge: ({ view }) => view.charge,
+});
+export const creditNotes = collection<CreditNoteView, CreditNoteHidden>('credit_notes', {
+  invoice: ({ view }) => view.invoice,
 });
 export const invoicePayments = collection<InvoicePaymentView, Nothing>('invoice_payments', {
   invoice: ({ view }) => view.invoice,
   payment_intent: ({ view }) => view.payment.payment_intent,
+});
+export const invoices = collection<InvoiceView, InvoiceHidden>('invoices', {
+  customer: ({ view }) => view.customer,
+  subscription: ({ view }) => view.parent?.subscription_details.subscription ?? null,
 });
 export const invoiceItems = collection<InvoiceItemView, Nothing>('invoice_items', {
   // Those that wait for the customer's next invoice.
@@ -66,19 +79,6 @@ export const customerBalanceTransactions = collection<CustomerBalanceTransaction
   { customer: ({ view }) => view.customer },
 );
 export const nextFailures = collection<NextFailuresRow, Nothing>('next_failures');
-export const balances = collection<BalanceRow, Nothing>('balances');
-export const balanceTransactions = collection<BalanceTransactionView, Nothing>(
-  'balance_transactions',
-);
-export const refunds = collection<RefundView, RefundHidden>('refunds', {
-  charge: ({ view }) => view.charge,
-});
-export const disputes = collection<DisputeView, Nothing>('disputes', {
-  charge: ({ view }) => view.charge,
-});
-export const creditNotes = collection<CreditNoteView, CreditNoteHidden>('credit_notes', {
-  invoice: ({ view }) => view.invoice,
-});
 export const portalSessions = collection<PortalSessionView, Nothing>('portal_sessions');
 export const webhookEndpoints = collection<WebhookEndpointView, EndpointHidden>(
   'webhook_endpoints',

@@ -85,14 +85,15 @@ export function payPart(ctx: Context, id: string, amount: number): InvoiceView {
 
 /**
  * Open (or uncollectible) to paid. The money has come by the invoice's intent, out of the account
- * (`outOfBand`), or there was nothing to pay.
+ * (`outOfBand`), or there was nothing to pay. @throws ApiError 400 for any other status
  */
 export function settleInvoice(
   ctx: Context,
   id: string,
   options: { outOfBand?: boolean; intent?: string | null } = {},
 ): InvoiceView {
-  const { view: before, hidden } = findInvoice(ctx, id);
+  const before = payable(ctx, id);
+  const { hidden } = findInvoice(ctx, id);
   const outOfBand = options.outOfBand ?? false;
   const intent = options.intent ?? hidden.payment_intent;
   unschedule(ctx, 'retry_invoice', id);

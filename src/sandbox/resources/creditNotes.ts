@@ -1,4 +1,5 @@
-import { findInvoice } from '../billing/finalizeInvoice.ts';
+import { changeBalance } from '../billing/customerBalance.ts';
+import { findInvoice, updateInvoice } from '../billing/finalizeInvoice.ts';
 import { settleInvoice } from '../billing/payInvoice.ts';
 import { add, type Context, seconds } from '../context.ts';
 import { badRequest, noSuch } from '../errors.ts';
@@ -33,8 +34,7 @@ type Given = Omit<Parsed<typeof creditNoteParams>, 'expand'>;
 /** What is credited and where it goes, without doing anything yet. */
 function plan(ctx: Context, given: Given) {
   const { view: invoice, hidden } = findInvoice(ctx, given.invoice, 'invoice', 400);
-  const status: string = invoice.status;
-  if (status === 'draft' || status === 'void') {
+  if (invoice.status === 'draft' || invoice.status === 'void') {
     throw badRequest(
       `Invoice ${invoice.id} is ${invoice.status}: credit notes can only be issued for finalized invoices.`,
       { param: 'invoice', code: 'invoice_not_editable' },
@@ -42,7 +42,8 @@ function plan(ctx: Context, given: Given) {
   }
   const lines = creditNoteLines(ctx, invoice, hidden.lines, given);
   const total = lines.reduce((sum, line) => sum + line.amount - line.discount_amount, 0);
-  const earlier = creditNotesOf(ctx, invoice.id).filter(({ status }) => status === 'issued');
+  const all = creditNotesOf(ctx, invoice.id);
+  const earlier = all.filter(({ status }) => status === 'issued');
   const left = invoice.total - earlier.reduce((sum, note) => sum + note.total, 0);
   const money = (amount: number) => formatAmount(amount, invoice.currency);
   if (total > left) {
@@ -67,7 +68,7 @@ function plan(ctx: Context, given: Given) {
     );
   }
   const shares: Shares = { pre_payment: pre, refunds: linked, credit, out_of_band: outOfBand };
-  return { invoice, lines, shares, refund, number: earlier.length };
+  return { invoice, lines, shares, refund, number: all.length + 1 };
 }
 
 function linkRefund(
@@ -103,14 +104,25 @@ function linkRefund(
 function createCreditNote(ctx: Context, given: Given): CreditNoteView {
   const { invoice, lines, shares, refund, number } = plan(ctx, given);
   const made = refund === 0 ? [] : refundPayments(ctx, invoice, refund);
-  const view = draft(ctx, given, invoice, lines, number, {
-    ...shares,
-    refunds: [...shares.refunds, ...made],
-  });
+  const parts = { ...shares, refunds: [...shares.refunds, ...made] };
+  const first = draft(ctx, given, invoice, lines, number, parts);
+  const view = { ...first, customer_balance_transaction: creditCustomer(ctx, first, shares) };
   add(ctx, creditNotes, view, { lines });
   emit(ctx, 'credit_note.created', view);
   creditInvoice(ctx, invoice.id, view.pre_payment_amount, view.post_payment_amount);
   return view;
+}
+
+function creditCustomer(ctx: Context, note: CreditNoteView, { credit }: Shares): string | null {
+  if (credit === 0) return null;
+  return changeBalance(ctx, {
+    customer: note.customer,
+    currency: note.currency,
+    amount: -credit,
+    type: 'credit_note',
+    invoice: note.invoice,
+    creditNote: note.id,
+  }).id;
 }
 
 function draft(
@@ -118,13 +130,13 @@ function draft(
   given: Given,
   invoice: InvoiceView,
   lines: ReturnType<typeof plan>['lines'],
-  earlier: number,
+  number: number,
   shares: Shares,
 ): CreditNoteView {
   return creditNoteView(ctx, invoice, {
     lines,
     shares,
-    number: `${invoice.number ?? invoice.id}-CN-${String(earlier + 1).padStart(2, '0')}`,
+    number: `${invoice.number ?? invoice.id}-CN-${String(number).padStart(2, '0')}`,
     memo: given.memo ?? null,
     metadata: applyMetadata({}, given.metadata),
     reason: given.reason ?? null,
@@ -153,18 +165,17 @@ function refundPayments(ctx: Context, invoice: InvoiceView, amount: number): Lin
   return made;
 }
 
-/** Signed: a voided note takes its part of the open amount back. */
+/** Signed: a voided note takes its part of the open amount back. With nothing left it is paid. */
 function creditInvoice(ctx: Context, id: string, pre: number, post: number): void {
-  const before = findInvoice(ctx, id).view;
-  const { view } = ctx.store.patch(invoices, id, {
+  const { view: before } = findInvoice(ctx, id);
+  const view = updateInvoice(ctx, id, {
     amount_due: before.amount_due - pre,
     amount_remaining: before.amount_remaining - pre,
     pre_payment_credit_notes_amount: before.pre_payment_credit_notes_amount + pre,
     post_payment_credit_notes_amount: before.post_payment_credit_notes_amount + post,
   });
-  emit(ctx, 'invoice.updated', view, changedAttributes(before, view) ?? {});
-  // Nothing is left to pay: what Stripe calls paid.
-  if (view.status === 'open' && pre > 0 && view.amount_remaining === 0) settleInvoice(ctx, id);
+  if (before.status === 'paid' || view.amount_remaining > 0) return;
+  settleInvoice(ctx, id);
 }
 
 function voidCreditNote(ctx: Context, id: string): CreditNoteView {

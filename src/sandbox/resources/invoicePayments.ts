@@ -55,6 +55,19 @@ export function openInvoicePayment(
   ).view;
 }
 
+/** What an invoice was paid with, the latest payment first. */
+export function chargesOfInvoice(ctx: Context, invoice: string): ChargeView[] {
+  return ctx.store
+    .lookUp(invoicePayments, 'invoice', invoice)
+    .reverse()
+    .flatMap(({ view }) => {
+      if (view.status !== 'paid') return [];
+      const intent = ctx.store.get(paymentIntents, view.payment.payment_intent)?.view;
+      const charge = intent?.latest_charge && ctx.store.get(charges, intent.latest_charge)?.view;
+      return charge ? [charge] : [];
+    });
+}
+
 /** With what its intent took, which may be less than was asked for at first. */
 export function payInvoicePayment(ctx: Context, id: string): InvoicePaymentView {
   const before = ctx.store.get(invoicePayments, id)?.view;
@@ -77,16 +90,6 @@ export function cancelInvoicePayments(ctx: Context, invoice: string): void {
     });
     cancelPaymentIntent(ctx, view.payment.payment_intent, 'void_invoice');
   }
-}
-
-/** What an invoice was paid with, the latest payment first. */
-export function chargesOfInvoice(ctx: Context, invoice: string): ChargeView[] {
-  return [...ctx.store.walk(invoicePayments, 'newest_first')].flatMap(({ view }) => {
-    if (view.invoice !== invoice || view.status !== 'paid') return [];
-    const intent = ctx.store.get(paymentIntents, view.payment.payment_intent)?.view;
-    const charge = intent?.latest_charge && ctx.store.get(charges, intent.latest_charge)?.view;
-    return charge ? [charge] : [];
-  });
 }
 
 export const invoicePaymentExpandable: Expandable = {
