@@ -1,7 +1,7 @@
 import { API_VERSION, add, type Context, seconds } from './context.ts';
 import { addCoreEvent } from './coreEvents.ts';
 import { openDelivery } from './deliveries.ts';
-import { isObject, type Json, type JsonObject, type View } from './json.ts';
+import { copyJson, isObject, type Json, type JsonObject, type View } from './json.ts';
 import { isKnownIn, renderAs } from './oldShapes.ts';
 import {
   type EndpointHidden,
@@ -54,7 +54,7 @@ export function emit(
   );
   const told = listening.filter(({ hidden }) => hidden.payload !== 'thin');
   const data: EventData = {
-    object: structuredClone(object) as unknown as JsonObject,
+    object: copyJson(object) as unknown as JsonObject,
     ...(previousAttributes ? { previous_attributes: previousAttributes } : {}),
   };
   const versions = new Set(told.map(({ view }) => view.api_version ?? accountVersion));

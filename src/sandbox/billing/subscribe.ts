@@ -8,6 +8,7 @@ import type { Metadata } from '../resources/fields.ts';
 import { createInvoiceItem } from '../resources/invoiceItems.ts';
 import type { InvoiceView } from '../resources/invoiceView.ts';
 import type { PriceView } from '../resources/priceFactory.ts';
+import { productName } from '../resources/products.ts';
 import {
   type CollectionMethod,
   type MissingMethod,
@@ -107,7 +108,7 @@ function draftFirst(
       customer,
       currency,
       amount: extra.amount,
-      description: null,
+      description: productName(ctx, extra.price.product),
       discountable: true,
       metadata: {},
       period: { start: now, end: now },

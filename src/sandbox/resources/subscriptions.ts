@@ -370,7 +370,10 @@ function wanted({ view }: { view: SubscriptionView }, filter: ListFilter): boole
 export const subscriptionRoutes: Route[] = [
   route('POST', '/v1/subscriptions', createParams, createSubscription),
   route('GET', '/v1/subscriptions', listParams, (ctx, filter) =>
-    listRows(ctx, subscriptions, '/v1/subscriptions', filter, (row) => wanted(row, filter)),
+    listRows(ctx, subscriptions, '/v1/subscriptions', filter, (row) => wanted(row, filter), {
+      index: 'customer',
+      value: filter.customer,
+    }),
   ),
   route('GET', '/v1/subscriptions/:id', { expand }, (ctx, _params, ids) =>
     findSubscription(ctx, idOf(ids)),
