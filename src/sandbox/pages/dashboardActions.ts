@@ -30,9 +30,7 @@ const ACTIONS: Readonly<Record<string, PageAction>> = {
       control(
         'POST',
         'clock/advance',
-        form('to') === ''
-          ? { days: number(form, 'days') }
-          : { to: new Date(`${form('to')}T00:00:00Z`).toISOString() },
+        form('to') === '' ? { days: number(form, 'days') } : { to: dayOf(form('to')) },
       ),
     ],
     said: ({ done, now_iso, tasks, attempts }) =>
@@ -216,6 +214,15 @@ function cents(form: Fields): number {
   return Math.round(number(form, 'amount') * 10 ** places);
 }
 
+/** The first moment of a day. */
+function dayOf(text: string): string {
+  const moment = new Date(`${text}T00:00:00Z`);
+  if (Number.isNaN(moment.getTime())) {
+    throw badRequest(`${text} is not a day like 2027-01-31.`, { param: 'to' });
+  }
+  return moment.toISOString();
+}
+
 function howPaid(how: string): object {
   if (how === 'by_hand') return { pay: false };
   return /^\d+$/.test(how) ? { card_number: how } : { outcome: how || 'succeeded' };
@@ -232,7 +239,7 @@ function deliveryFault(form: Fields): object {
     down: { down: true },
   };
   return {
-    ...kinds[form('kind')],
+    ...chosen(kinds, form('kind')),
     ...(form('types') === '' ? {} : { types: form('types').split(/[\s,]+/) }),
     ...(form('times') === '' || form('kind') === 'down' ? {} : { times: number(form, 'times') }),
   };
@@ -246,10 +253,16 @@ function apiFault(form: Fields): object {
     lost: { answer: 'lost', carried_out: true },
   };
   return {
-    ...kinds[form('kind')],
+    ...chosen(kinds, form('kind')),
     ...(form('path') === '' ? {} : { path: form('path') }),
     ...(form('times') === '' ? {} : { times: number(form, 'times') }),
   };
+}
+
+function chosen(kinds: Readonly<Record<string, object>>, kind: string): object {
+  const found = Object.hasOwn(kinds, kind) ? kinds[kind] : undefined;
+  if (!found) throw badRequest('Choose what is to break.', { param: 'kind' });
+  return found;
 }
 
 function status(thing: unknown): string {
