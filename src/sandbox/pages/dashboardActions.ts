@@ -93,6 +93,33 @@ const ACTIONS: Readonly<Record<string, PageAction>> = {
     ],
     said: ({ session }) => `The bank answered: ${String((session as Answer).payment_status)}.`,
   },
+  renew: {
+    calls: (form) => [control('POST', `subscriptions/${segment(form('id'))}/renew`)],
+    said: ({ invoice }) =>
+      invoice
+        ? `Renewed: invoice ${String((invoice as Answer).id)} is ${status(invoice)}.`
+        : 'Renewed.',
+  },
+  cancel: {
+    calls: (form) => [control('POST', `subscriptions/${segment(form('id'))}/cancel`)],
+    said: () => 'The subscription has ended.',
+  },
+  pause: {
+    calls: (form) => [control('POST', `subscriptions/${segment(form('id'))}/pause`)],
+    said: () => 'The subscription is paused.',
+  },
+  resume: {
+    calls: (form) => [control('POST', `subscriptions/${segment(form('id'))}/resume`)],
+    said: () => 'The subscription goes on.',
+  },
+  fail_payments: {
+    calls: (form) => [control('POST', `customers/${segment(form('id'))}/fail_payments`)],
+    said: () => 'The next payment of this customer will be declined.',
+  },
+  pay_invoice: {
+    calls: (form) => [control('POST', `invoices/${segment(form('id'))}/pay`)],
+    said: ({ invoice }) => `Invoice ${String((invoice as Answer).id)} is ${status(invoice)}.`,
+  },
   break: {
     calls: (form) => [control('PUT', 'faults', { rules: [deliveryFault(form)] })],
     said: () => 'Deliveries are broken now.',
