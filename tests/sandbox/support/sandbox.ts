@@ -70,6 +70,12 @@ export async function testSandbox(options: SandboxOptions = {}): Promise<TestSan
   return test;
 }
 
+/** For one that a test has stopped itself: its events cannot be read any more. */
+export function unwatch(sandbox: TestSandbox): void {
+  const at = watched.indexOf(sandbox);
+  if (at !== -1) watched.splice(at, 1);
+}
+
 /** Stopped after the test, whatever happens; stopping twice does no harm. */
 export function track<T extends { stop(): Promise<unknown> | unknown }>(thing: T): T {
   running.push(thing);

@@ -11,6 +11,8 @@ export interface Action {
   readonly share: number;
 }
 
+/** Of a hundred each. */
+const EVENT_PAGES_CHECKED = 20;
 /** Lists whose states are counted at the end. */
 const LISTED = ['charges', 'refunds', 'disputes', 'credit_notes', 'invoices', 'subscriptions'];
 
@@ -381,6 +383,16 @@ export async function createWalk() {
         }
       }
       return counts;
+    },
+    /** The newest events have Stripe's shape, whatever state their object was in. */
+    async checkEvents(): Promise<void> {
+      let after = '';
+      for (let page = 0; page < EVENT_PAGES_CHECKED; page += 1) {
+        const list = await walker.api('GET', `/v1/events?limit=100${after}`);
+        const last = (list?.data as Thing[] | undefined)?.at(-1);
+        if (!last || !list?.has_more) return;
+        after = `&starting_after=${last.id}`;
+      }
     },
     defects: walker.defects,
     stop: walker.stop,
