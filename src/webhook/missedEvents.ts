@@ -128,17 +128,12 @@ export function createMissedEvents(deps: MissedEventsDeps): MissedEvents {
       // What was sold before Purser was here is not Purser's: the first run begins the comparison.
       if (cursor.outcome === 'begun') return nothingYet(cursor.from);
       const from = new Date(Math.max(new Date(cursor.from).getTime(), oldest().getTime()));
-      const run = await compare(
-        from,
-        { dryRun: false, actor: null },
-        shouldStop,
-        async (until) => {
-          await db.rpc('move_event_cursor', {
-            p_name: MISSED_EVENTS,
-            p_position: until.toISOString(),
-          });
-        },
-      );
+      const run = await compare(from, { dryRun: false, actor: null }, shouldStop, async (until) => {
+        await db.rpc('move_event_cursor', {
+          p_name: MISSED_EVENTS,
+          p_position: until.toISOString(),
+        });
+      });
       if (run.received > 0) {
         logger.warn(`${run.received} events came from Stripe’s list, not by delivery`, {
           event_ids: run.event_ids.slice(0, 20),
