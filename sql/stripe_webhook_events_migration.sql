@@ -39,6 +39,10 @@ create table if not exists public.stripe_webhook_events (
   lease bigint not null default 0,
   leased_until timestamptz,
   lease_holder text,
+  error_code text,
+  error_cause text check (error_cause in ('transient', 'permanent')),
+  failures jsonb not null default '[]',
+  transaction_ids bigint[] not null default '{}',
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp()
 );
