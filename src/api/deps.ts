@@ -28,6 +28,7 @@ export interface Money {
   credits: Credits;
   holds: Holds;
   corrections: Corrections;
+  payments: Payments;
 }
 
 /** Everything the HTTP API is given. It makes nothing of this itself. */
@@ -47,7 +48,6 @@ export interface AppDeps extends Money {
   explain: Explain;
   holds: Holds;
   checkout: Checkout;
-  payments: Payments;
   webhook: Webhook;
   eventLog: EventLog;
   replays: Replays;

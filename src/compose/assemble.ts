@@ -83,6 +83,7 @@ export function assemble(options: AssembleOptions): Assembly {
       credits: createCredits({ ...deps, runAfterResponse, welcomeCredits }),
       holds: createHolds(deps),
       corrections: createCorrections(deps),
+      payments: createPayments(deps),
     };
   };
   const money = moneyOver(db, mirror);
@@ -156,7 +157,6 @@ export function assemble(options: AssembleOptions): Assembly {
     dryRun: createDryRun(db, moneyOver),
     explain: createExplain({ db }),
     checkout,
-    payments: createPayments({ db, mirror }),
     webhook,
     eventLog: createEventLog({ db }),
     replays: createReplays({ db }),

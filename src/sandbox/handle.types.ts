@@ -108,7 +108,12 @@ export interface PayInvoiceOptions {
 }
 
 export interface Billed {
-  readonly invoice: { readonly id: string; readonly status: string; readonly amount_paid: number };
+  /** Null when there was nothing to bill. */
+  readonly invoice: {
+    readonly id: string;
+    readonly status: string;
+    readonly amount_paid: number;
+  } | null;
 }
 
 /** A running sandbox, in this process or in another one. Every call rejects with a clear error. */

@@ -28,10 +28,17 @@ const MET = [
   'dispute.prevented',
   'dispute.warning_closed',
   'dispute.won',
+  'credit_note.void',
+  'invoice.draft',
+  'invoice.open',
   'invoice.paid',
+  'invoice.uncollectible',
+  'invoice.void',
   'refund.canceled',
   'refund.failed',
   'refund.succeeded',
+  'subscription.active',
+  'subscription.canceled',
 ];
 
 describe('the books of the sandbox', () => {
@@ -58,7 +65,8 @@ describe('the books of the sandbox', () => {
           await walk.stop();
         }
       }),
-      { numRuns: WALKS, endOnFailure: true },
+      // The fixed ones meet every state of the list below; the others go where nobody has been.
+      { numRuns: WALKS, endOnFailure: true, examples: [[1], [2], [3]] },
     );
     expect(MET.filter((what) => !met.has(what))).toEqual([]);
   });

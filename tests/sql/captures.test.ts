@@ -6,9 +6,9 @@ import type { Answer } from '../support/sqlCall.ts';
 const world = holdWorld();
 const {
   balance,
+  buy,
   call,
   capture,
-  clawBack,
   consume,
   details,
   extend,
@@ -16,6 +16,7 @@ const {
   hold,
   release,
   suspend,
+  takeBack,
 } = world;
 
 describe('a capture', () => {
@@ -140,10 +141,10 @@ describe('a capture', () => {
     expect(await world.database.query(plan, [world.user])).toEqual([{ n: 20 }]);
   });
 
-  it('is refused when a claw-back took what was held, and can be sent again', async () => {
-    await grant(30);
+  it('is refused when a refund took what was held, and can be sent again', async () => {
+    await buy(30);
     const { hold_id } = await hold(20);
-    await clawBack(18);
+    await takeBack({ refunded: 18 });
     const refused = await capture(hold_id, 'a');
     expect(refused).toMatchObject({
       outcome: 'insufficient_credits',
@@ -155,11 +156,24 @@ describe('a capture', () => {
       mirror: { available: -8 },
     });
     expect(await capture(hold_id, 'b', 12)).toMatchObject({ outcome: 'applied', balance: 0 });
-    await clawBack(3);
+    await takeBack({ refunded: 21 });
     expect(await balance()).toMatchObject({ balance: -3, debt: 3, held: 8, available: -11 });
     expect(await capture(hold_id, 'c', 1)).toMatchObject({ outcome: 'insufficient_credits' });
     await grant(11);
     expect(await capture(hold_id, 'a')).toMatchObject({ outcome: 'applied', balance: 0, held: 0 });
+  });
+
+  it('waits for a dispute to be won', async () => {
+    await buy(30);
+    const { hold_id } = await hold(20);
+    await takeBack({ disputed: 30 });
+    expect(await capture(hold_id, 'a')).toMatchObject({
+      outcome: 'insufficient_credits',
+      balance: 0,
+      held: 20,
+    });
+    await takeBack({ disputed: 0 });
+    expect(await capture(hold_id, 'a')).toMatchObject({ outcome: 'applied', balance: 10, held: 0 });
   });
 
   it('of a hold that is not there is not_found', async () => {

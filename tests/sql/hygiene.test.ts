@@ -123,7 +123,7 @@ const FUNCTIONS = [
   'use_claim_link',
   'validate_credits_consistency',
   'validate_credits_consistency_since',
-  'validate_users',
+  'validate_user_credits',
   'verify_credit_chain',
 ];
 
@@ -388,7 +388,7 @@ describe('at 20,000 rows', () => {
     for (const table of [...Object.keys(TABLES), 'users']) {
       await database.current.query(`analyze ${table}`);
     }
-  });
+  }, 60_000);
 
   it.each([
     'select * from credit_transactions',

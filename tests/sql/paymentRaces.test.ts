@@ -2,6 +2,7 @@ import { afterEach, expect, it } from '@jest/globals';
 import { type PaymentState, paymentWorld } from '../support/paymentWorld.ts';
 import { testDatabase } from '../support/postgres.ts';
 import { concurrently, countBy } from '../support/sqlCall.ts';
+import { waitFor } from '../support/stack.ts';
 
 const database = testDatabase();
 const { call, pay, newUser, grant, bonus, consume, set, state, clawBacks, drift } =
@@ -76,6 +77,34 @@ it('a refund and its grant at the same moment, 100 times: the claw-back is never
     expect(await state(user)).toMatchObject({ balance: 0, debt: 0, remaining: 0 });
   }
 }, 120_000);
+
+it('a payment claimed while it was waited for is stale, also by a grant that made no row of it', async () => {
+  const user = await newUser();
+  await set(user, 'A', { paid: 500 });
+  await grant(user, 'one', 50, {});
+  const answer = await database.current.asRole('service_role', {}, async (client) => {
+    // As a version of before this table does: the source alone.
+    await client.query('reset role');
+    await client.query('select 1 from payments where payment = $1 for update', [pay(user, 'A')]);
+    const waiting = set(user, 'A', { paid: 500, refunded: 500 });
+    await waitFor(async () => {
+      const [row] = await database.current.query<{ n: number }>(
+        `select count(*)::int as n from pg_stat_activity
+         where wait_event_type = 'Lock' and query like '%set_payment_state%' and datname = current_database()`,
+      );
+      return row?.n === 1;
+    }, 'the call to wait');
+    await client.query('set local role purser_ledger');
+    await client.query(
+      'insert into credit_sources (source_key, user_id, entry_number) values ($1, $2, 1)',
+      [`payment:${pay(user, 'A')}`, user],
+    );
+    return { waiting };
+  });
+  expect(await answer.waiting).toMatchObject({ outcome: 'stale', version: 1, refunded: 0 });
+  await insist(user, 'A', { paid: 500, refunded: 500 });
+  expect(await state(user)).toMatchObject({ balance: 0 });
+});
 
 it('two payments of one grant, refunded while a replay attaches them: both count', async () => {
   for (let round = 0; round < 30; round += 1) {

@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Json } from '../../src/core/ports.ts';
 import { paymentWorld } from '../support/paymentWorld.ts';
+import { plantedHold } from '../support/plantedHold.ts';
 import { testDatabase, testUsers, userId } from '../support/postgres.ts';
+import { migrationFilesOfFolder } from '../support/testCluster.ts';
 
 const database = testDatabase();
 const world = paymentWorld(database);
@@ -196,12 +198,12 @@ describe('a claw-back', () => {
   });
 
   it('takes plan lots too, also while suspended, and what is held', async () => {
-    await bonus(user, 'plan', 20, { from_plan: true });
+    await bonus(user, 'plan', 20, { from_plan: true, priority: 200 });
     await grant(user, 'one', 50, { A: 500 });
-    await consume(user, 60, 'k');
-    await call('hold_credits', { p_user_id: user, p_amount: 8, p_key: 'h' });
+    await consume(user, 60, 'k'); // 10 are left, all of the plan
     await database.current.query(`begin; set local role purser_ledger;
-      update users set credits_suspended = true where id = '${user}';
+      update users set credits_suspended = true, credits_held = 8 where id = '${user}';
+      ${plantedHold({ user: `'${user}'`, amount: 8 })}
       reset role; commit`);
     expect(await set(user, 'A', { refunded: 500 })).toMatchObject({ amount: -50 });
     expect(await money()).toEqual({ balance: -40, debt: 40, remaining: 0 });
@@ -254,6 +256,11 @@ describe('a claw-back', () => {
     expect(await money()).toEqual({ balance: 10, debt: 0, remaining: 10 });
   });
 
+  it('of a payment refunded and disputed does not reach into the share of another', async () => {
+    await grant(user, 'one', 100, { A: 500, B: 500 });
+    expect(await set(user, 'A', { refunded: 500, disputed: 500 })).toMatchObject({ amount: -50 });
+  });
+
   it('takes nothing back of a grant for which nothing was paid', async () => {
     await grant(user, 'one', 50, { A: 0 });
     expect(await set(user, 'A', { refunded: 10 })).toMatchObject({
@@ -269,6 +276,15 @@ describe('a claw-back', () => {
     expect(await set(user, 'A', { refunded: most - 1 })).toMatchObject({ amount: 1 - most });
     expect(await set(user, 'A', { refunded: 1 })).toMatchObject({ amount: most - 2 });
     expect(await set(user, 'A', { refunded: 0 })).toMatchObject({ amount: 1 });
+    // 10^12 less 0.00004 is cut, not rounded.
+    await set(user, 'A', { refunded: most });
+    await grant(user, 'two', 1_000_000_000_000, { B: most, C: most, D: most });
+    await set(user, 'B', { refunded: most });
+    await set(user, 'C', { refunded: most });
+    await set(user, 'D', { refunded: most - 1 });
+    expect(await call('get_payment_state', { p_payment: pay(user, 'D') })).toMatchObject({
+      settlement: { target: 999_999_999_999, clawed: 999_999_999_999 },
+    });
   });
 });
 
@@ -307,17 +323,16 @@ describe('a reversal', () => {
     await consume(user, 50, 'k');
     await set(user, 'A', { disputed: 500 });
     await bonus(user, 'b', 50);
-    // The lot has again what had been spent of it, so what was clawed back finds no room there.
-    const [usage] = await database.current.query<{ id: string }>(
-      `select id from credit_transactions where user_id = $1 and transaction_type = 'usage'`,
-      [user],
-    );
-    await call('refund_usage', {
-      p_user_id: user,
-      p_transaction_id: usage?.id ?? '',
-      p_key: 'k',
-      p_amount: 45,
-    });
+    // As after a usage refund: the lot has what had been spent of it.
+    await database.current.query(`begin; set local role purser_ledger;
+      update credit_grants set remaining = 45, exhausted_at = null where user_id = '${user}' and amount = 50 and paid;
+      update users set credits_balance = 45, credits_version = credits_version + 1, entry_count = entry_count + 1 where id = '${user}';
+      insert into credit_transactions (user_id, entry_number, transaction_type, amount, balance_after, held_after,
+        available_after, version, idempotency_key, lots, event_at, created_at)
+      select u.id::text, u.entry_count, 'usage_refund', 45, 45, 0, 45, u.credits_version, 'refund:k',
+        jsonb_build_array(jsonb_build_object('grant_id', g.id::text, 'amount', 45)), now(), now()
+      from users u join credit_grants g on g.user_id = u.id::text and g.amount = 50 and g.paid where u.id = '${user}';
+      reset role; commit`);
     await set(user, 'A', {});
     const { lots } = await state(user);
     expect(lots.map(({ remaining, paid }) => [remaining, paid])).toEqual([
@@ -624,6 +639,22 @@ describe('an effect of an event', () => {
       apply([{ kind: 'finding', code: 'x', subject: 'y' }, stateEffect(0, 0)]),
     ).rejects.toMatchObject({ code: 'PT400' });
   });
+});
+
+it('an upgrade leaves one grant_credits, the one that knows payments', async () => {
+  await database.current.query(`create function public.grant_credits(
+      p_user_id text, p_type text, p_key text, p_lots jsonb, p_sources jsonb default '[]',
+      p_description text default null, p_metadata jsonb default '{}', p_stripe_session_id text default null,
+      p_stripe_payment_intent_id text default null, p_stripe_invoice_id text default null,
+      p_event_at timestamptz default null, p_now timestamptz default null)
+    returns jsonb language sql as 'select null::jsonb';
+    alter function public.grant_credits(
+      text, text, text, jsonb, jsonb, text, jsonb, text, text, text, timestamptz, timestamptz) owner to purser_ledger`);
+  for (const { name, sql } of migrationFilesOfFolder()) {
+    if (/^(credit_transactions|payments)_/.test(name)) await database.current.query(sql);
+  }
+  await grant(user, 'one', 50, { A: 500 });
+  expect(await set(user, 'A', { refunded: 100 })).toMatchObject({ amount: -10 });
 });
 
 it('a payment is read by its own user alone', async () => {

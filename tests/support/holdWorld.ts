@@ -40,8 +40,10 @@ export interface HoldWorld {
   consume(amount: number, key: string, now?: string): Promise<Answer>;
   /** As a change of the subscription leaves the account. */
   suspend(): Promise<void>;
-  /** As a refund at Stripe leaves the account. */
-  clawBack(amount: number): Promise<void>;
+  /** A purchase that may be taken back; a credit costs a cent. */
+  buy(credits: number): Promise<Answer>;
+  /** What is refunded, or disputed, of that purchase from now on. */
+  takeBack(cents: { refunded?: number; disputed?: number }): Promise<Answer>;
 }
 
 /** Registers the database and the checks for the calling test file. */
@@ -110,15 +112,26 @@ export function holdWorld(): HoldWorld {
     suspend: () =>
       asLedger(`update users set credits_suspended = true, credits_version = credits_version + 1
                 where id = '${user}'`),
-    clawBack: (amount) =>
-      asLedger(`do $do$
-        declare
-          v_user purser.accounts := purser.lock_user('${user}');
-          v_lots jsonb := purser.take_up_to(v_user, ${amount}, '${at(0)}');
-        begin
-          v_user.credits_debt := v_user.credits_debt + ${amount} - purser.lots_total(v_lots);
-          perform purser.append_entry(v_user, 'clawback', -${amount},
-            'clawback:pi_test:' || v_user.entry_count, '${at(0)}', v_lots);
-        end $do$`),
+    buy: (credits) =>
+      call('grant_credits', {
+        p_user_id: user,
+        p_type: 'purchase',
+        p_key: `checkout:cs_${user}`,
+        p_sources: [`checkout:cs_${user}`],
+        p_lots: [{ credits }],
+        p_payments: [{ payment: `pi_${user}`, paid: credits, currency: 'usd' }],
+        p_now: at(0),
+      }),
+    async takeBack({ refunded = 0, disputed = 0 }) {
+      const payment = await call('get_payment_state', { p_payment: `pi_${user}` });
+      return call('set_payment_state', {
+        p_payment: `pi_${user}`,
+        p_version: payment.version,
+        p_paid: payment.paid,
+        p_refunded: refunded,
+        p_disputed: disputed,
+        p_now: at(1),
+      });
+    },
   };
 }

@@ -1,7 +1,7 @@
 import type { BookReport } from '../../../src/sandbox/books.ts';
 import { createEngine } from '../../../src/sandbox/engine.ts';
 import { seededBytes } from '../../../src/sandbox/ids.ts';
-import { catalogue, returnTo } from './sandbox.ts';
+import { returnTo } from './sandbox.ts';
 import { assertStripeShape } from './stripeSchema.ts';
 
 /** One random step. `pick` chooses the object, `share` the part of its amount in percent. */
@@ -10,6 +10,9 @@ export interface Action {
   readonly pick: number;
   readonly share: number;
 }
+
+/** Lists whose states are counted at the end. */
+const LISTED = ['charges', 'refunds', 'disputes', 'credit_notes', 'invoices', 'subscriptions'];
 
 type Kind = keyof typeof steps;
 type Thing = { id: string; object: string; status?: string; [field: string]: unknown };
@@ -25,6 +28,27 @@ const CARDS = [
   '4000000000000002',
 ];
 const HOUR_MS = 3_600_000;
+const PLANS = ['price_small', 'price_big', 'price_zero'];
+
+const plan = (id: string, unit_amount: number) => ({
+  id,
+  product: 'prod_plan',
+  currency: 'usd',
+  unit_amount,
+  recurring: { interval: 'month' },
+});
+const CATALOGUE = {
+  products: [
+    { id: 'prod_pack_50', name: '50 credits' },
+    { id: 'prod_plan', name: 'Plan' },
+  ],
+  prices: [
+    { id: 'price_pack_50', product: 'prod_pack_50', currency: 'usd', unit_amount: 500 },
+    plan('price_small', 1_000),
+    plan('price_big', 3_000),
+    plan('price_zero', 0),
+  ],
+};
 
 /** A sandbox without a socket, so that ten thousand actions take seconds. */
 function createWalker() {
@@ -79,7 +103,8 @@ function createWalker() {
     async all(path: string): Promise<Thing[]> {
       const found: Thing[] = [];
       for (let after = ''; ; ) {
-        const { body } = await send('GET', `${path}?limit=100${after}`, '', 'text/plain');
+        const start = path.includes('?') ? path : `${path}?`;
+        const { body } = await send('GET', `${start}limit=100${after}`, '', 'text/plain');
         const { data, has_more } = body as unknown as { data: Thing[]; has_more: boolean };
         found.push(...data);
         if (!has_more) return found;
@@ -103,6 +128,8 @@ interface Known {
   readonly disputes: string[];
   readonly invoices: string[];
   readonly notes: string[];
+  readonly customers: string[];
+  readonly subscriptions: string[];
 }
 
 type Step = (walker: Walker, known: Known, action: Action) => Promise<unknown>;
@@ -120,6 +147,12 @@ async function chargeOf(walker: Walker, { charges }: Known, pick: number) {
 const note = (ids: string[], thing: Thing | null | undefined) => {
   if (thing) ids.push(thing.id);
 };
+
+/** The latest of a customer, so that later steps meet them in every state. */
+async function learnInvoices(walker: Walker, { invoices }: Known, customer: string): Promise<void> {
+  const found = await walker.all(`/v1/invoices?customer=${customer}&`);
+  for (const { id } of found.slice(0, 2)) if (!invoices.includes(id)) invoices.push(id);
+}
 
 async function buy(walker: Walker, known: Known, { pick, share }: Action): Promise<void> {
   const session = await walker.api('POST', '/v1/checkout/sessions', {
@@ -208,19 +241,106 @@ const steps = {
     if (!invoice) return;
     const amount = Math.ceil((Number(invoice.total) * share) / 100);
     const part = Math.floor(amount / 2);
+    const ways: Record<string, number>[] = [
+      { out_of_band_amount: amount },
+      { refund_amount: amount },
+      { credit_amount: amount },
+      { refund_amount: part, credit_amount: amount - part },
+    ];
     note(
       known.notes,
       await walker.api('POST', '/v1/credit_notes', {
         invoice: invoice.id,
         amount,
-        ...(share % 3 === 0
-          ? { out_of_band_amount: amount }
-          : share % 3 === 1 || part === 0
-            ? { refund_amount: amount }
-            : { refund_amount: part, out_of_band_amount: amount - part }),
+        ...(invoice.status === 'paid' ? ways[share % 4] : {}),
       }),
     );
   },
+  subscribe: async (walker, known, { pick, share }) => {
+    const customer = await walker.api('POST', '/v1/customers', {
+      email: 'ada@example.com',
+      payment_method: 'pm_card_visa',
+      'invoice_settings[default_payment_method]': 'pm_card_visa',
+    });
+    if (!customer) throw new Error('A customer could not be made.');
+    known.customers.push(customer.id);
+    const subscription = await walker.api('POST', '/v1/subscriptions', {
+      customer: customer.id,
+      'items[0][price]': PLANS[share % 3] ?? '',
+      'items[0][quantity]': 1 + (share % 4),
+      ...(pick % 4 === 0 ? { trial_period_days: 7 } : {}),
+      ...(pick % 5 === 0 ? { 'discounts[0][coupon]': 'half' } : {}),
+      ...(pick % 7 === 0 ? { collection_method: 'send_invoice', days_until_due: 10 } : {}),
+    });
+    note(known.subscriptions, subscription);
+    await learnInvoices(walker, known, customer.id);
+  },
+  change_plan: async (walker, known, { pick, share }) => {
+    const id = pickFrom(known.subscriptions, pick);
+    const now = await walker.api('GET', `/v1/subscriptions/${id}`);
+    const items = (now?.items as { data: { id: string }[] } | undefined)?.data;
+    await walker.api('POST', `/v1/subscriptions/${id}`, {
+      'items[0][id]': items?.[0]?.id ?? '',
+      'items[0][price]': PLANS[share % 3] ?? '',
+      'items[0][quantity]': 1 + (share % 5),
+      proration_behavior:
+        ['create_prorations', 'always_invoice', 'none'][Math.floor(share / 3) % 3] ?? '',
+    });
+    await learnInvoices(walker, known, String(now?.customer));
+  },
+  renew: async (walker, known, { pick }) => {
+    const id = pickFrom(known.subscriptions, pick);
+    const answer = await walker.control('POST', `subscriptions/${id}/renew`);
+    const invoice = answer?.invoice as Thing | null | undefined;
+    note(known.invoices, invoice);
+  },
+  end_subscription: (walker, { subscriptions }, { pick, share }) =>
+    walker.control('POST', `subscriptions/${pickFrom(subscriptions, pick)}/cancel`, {
+      at_period_end: share % 2 === 0,
+      prorate: share % 3 === 0,
+    }),
+  pause: (walker, { subscriptions }, { pick, share }) =>
+    walker.control(
+      'POST',
+      `subscriptions/${pickFrom(subscriptions, pick)}/${share % 2 === 0 ? 'pause' : 'resume'}`,
+    ),
+  fail_payments: (walker, { customers }, { pick, share }) =>
+    walker.control('POST', `customers/${pickFrom(customers, pick)}/fail_payments`, {
+      times: share % 5,
+    }),
+  adjust_balance: (walker, { customers }, { pick, share }) =>
+    walker.api('POST', `/v1/customers/${pickFrom(customers, pick)}/balance_transactions`, {
+      amount: (share - 60) * 20,
+      currency: 'usd',
+    }),
+  bill: async (walker, known, { pick, share }) => {
+    const customer = pickFrom(known.customers, pick);
+    await walker.api('POST', '/v1/invoiceitems', {
+      customer,
+      amount: (share - 20) * 10,
+      currency: 'usd',
+    });
+    note(
+      known.invoices,
+      await walker.api('POST', '/v1/invoices', {
+        customer,
+        pending_invoice_items_behavior: 'include',
+        ...(pick % 3 === 0 ? { 'discounts[0][coupon]': 'half' } : {}),
+      }),
+    );
+  },
+  finalize: (walker, { invoices }, { pick }) =>
+    walker.api('POST', `/v1/invoices/${pickFrom(invoices, pick)}/finalize`),
+  pay_invoice: (walker, { invoices }, { pick, share }) =>
+    walker.control('POST', `invoices/${pickFrom(invoices, pick)}/pay`, {
+      ...(share % 3 === 0 ? { amount: share } : {}),
+      ...(share % 7 === 0 ? { out_of_band: true } : {}),
+    }),
+  void_invoice: (walker, { invoices }, { pick, share }) =>
+    walker.api(
+      'POST',
+      `/v1/invoices/${pickFrom(invoices, pick)}/${share % 3 === 0 ? 'mark_uncollectible' : 'void'}`,
+    ),
   void_note: (walker, { notes }, { pick }) =>
     walker.api('POST', `/v1/credit_notes/${pickFrom(notes, pick)}/void`),
   touch: (walker, { charges }, { pick, share }) =>
@@ -239,8 +359,11 @@ export async function createWalk() {
     disputes: [],
     invoices: [],
     notes: [],
+    customers: [],
+    subscriptions: [],
   };
-  await walker.control('PUT', 'catalogue', catalogue);
+  await walker.control('PUT', 'catalogue', CATALOGUE);
+  await walker.api('POST', '/v1/coupons', { id: 'half', percent_off: 50, duration: 'forever' });
   return {
     take: (action: Action) => (steps[action.kind] as Step)(walker, known, action),
     async books(): Promise<BookReport> {
@@ -249,8 +372,10 @@ export async function createWalk() {
     /** How many objects are in each state, e.g. `refund.failed`. */
     async met(): Promise<Map<string, number>> {
       const counts = new Map<string, number>();
-      for (const path of ['charges', 'refunds', 'disputes', 'credit_notes', 'invoices']) {
-        for (const { object, status } of await walker.all(`/v1/${path}`)) {
+      for (const path of LISTED) {
+        for (const { object, status } of await walker.all(
+          `/v1/${path}${path === 'subscriptions' ? '?status=all&' : ''}`,
+        )) {
           const name = `${object}.${status}`;
           counts.set(name, (counts.get(name) ?? 0) + 1);
         }
