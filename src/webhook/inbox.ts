@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../core/ports.ts';
 import { storableJson } from '../core/storableJson.ts';
+import type { Failure } from './failure.ts';
 import type { StripeEvent } from './stripeEvent.ts';
 import type { RetryAnswer, RetryRequest } from './webhook.types.ts';
 
@@ -56,14 +57,16 @@ export function claimEvents(
 export function failEvent(
   db: Database,
   event: { id: string; fence: number },
-  error: string,
+  failure: Failure,
   delaySeconds: number | null,
 ): Promise<{ outcome: 'failed' | 'dead' | 'stale' }> {
   return db.rpc('fail_webhook_event', {
     p_event_id: event.id,
     p_fence: event.fence,
-    p_error: error,
+    p_error: failure.message,
     p_delay_seconds: delaySeconds,
+    p_code: failure.code,
+    p_cause: failure.cause,
   });
 }
 
@@ -84,4 +87,18 @@ export function requeueEvents(
 
 export function requeueParkedEvents(db: Database, limit: number): Promise<{ requeued: number }> {
   return db.rpc('requeue_parked_events', { p_limit: limit });
+}
+
+/** One page of the clean-up; `keepPayloads` spares events that wrote entries. */
+export function deleteOldEvents(
+  db: Database,
+  days: number,
+  keepPayloads: boolean,
+  limit: number,
+): Promise<{ deleted: number }> {
+  return db.rpc('delete_old_webhook_events', {
+    p_days: days,
+    p_keep_payloads: keepPayloads,
+    p_limit: limit,
+  });
 }

@@ -72,3 +72,25 @@ export function readEvent(json: unknown): StripeEvent {
     objectId: event.related_object?.id ?? null,
   };
 }
+
+/**
+ * An event that was put in by hand as the bare object it is about: `log_stripe_webhook_event` takes
+ * both. Null for a full event. Where the object does not say its mode, it is ours: whoever can write
+ * to the log is no stranger.
+ */
+export function readLoggedObject(
+  logged: { event_id: string; event_type: string; object_id: string | null; payload: unknown },
+  livemode: boolean,
+): StripeEvent | null {
+  const payload = z.looseObject({}).parse(logged.payload);
+  if (payload.object === 'event' || payload.object === 'v2.core.event') return null;
+  return {
+    id: logged.event_id,
+    type: logged.event_type,
+    createdAt: new Date(typeof payload.created === 'number' ? payload.created * 1000 : Date.now()),
+    livemode: typeof payload.livemode === 'boolean' ? payload.livemode : livemode,
+    account: null,
+    objectId: logged.object_id,
+    payload,
+  };
+}
