@@ -204,14 +204,33 @@ describe('the checkout page', () => {
       404,
       expect.stringContaining('no such Checkout Session'),
     ]);
+  });
+
+  it('sells a plan, and starts a trial with a card for later', async () => {
+    const sandbox = await testSandbox();
     const plan = await open(sandbox, {
       mode: 'subscription',
       line_items: [{ price: 'price_plan', quantity: 1 }],
+      allow_promotion_codes: true,
     });
-    expect(await (await fetch(plan.url)).text()).toContain(
-      'Subscriptions cannot be completed here yet',
-    );
-    expect((await press(plan.url, CARD)).status).toBe(400);
+    const shown = await (await fetch(plan.url)).text();
+    for (const text of ['Subscribe', 'each every month', 'Promotion code', 'Card number']) {
+      expect(shown).toContain(text);
+    }
+    expect((await press(plan.url, CARD)).status).toBe(303);
+    expect(await sandbox.stripe.checkout.sessions.retrieve(plan.id)).toMatchObject({
+      status: 'complete',
+      payment_status: 'paid',
+      subscription: expect.stringMatching(/^sub_/),
+    });
+    const trial = await open(sandbox, {
+      mode: 'subscription',
+      line_items: [{ price: 'price_plan', quantity: 1 }],
+      subscription_data: { trial_period_days: 7 },
+    });
+    const page = await (await fetch(trial.url)).text();
+    for (const text of ['Start trial', '$0.00', 'Card number']) expect(page).toContain(text);
+    expect((await press(trial.url, CARD)).status).toBe(303);
   });
 });
 
