@@ -15,7 +15,7 @@ export interface StripePeriod {
 type Fields = Readonly<Record<string, unknown>>;
 
 /** The value at the end of a path of members, or undefined where the path breaks off. */
-function at(value: unknown, ...path: string[]): unknown {
+export function readMember(value: unknown, ...path: string[]): unknown {
   return path.reduce<unknown>(
     (inside, name) => (isFields(inside) && Object.hasOwn(inside, name) ? inside[name] : undefined),
     value,
@@ -36,12 +36,12 @@ function listOf(value: unknown): unknown[] {
 
 /** A list as Stripe pages it, `{data: [...]}`; only what this page shows. */
 function pageOf(value: unknown): unknown[] {
-  return listOf(at(value, 'data'));
+  return listOf(readMember(value, 'data'));
 }
 
 /** The id of a reference, which is a string, the expanded object, a deleted object, or null. */
 export function readId(reference: unknown): string | null {
-  return textOf(reference) ?? textOf(at(reference, 'id'));
+  return textOf(reference) ?? textOf(readMember(reference, 'id'));
 }
 
 /** A whole number within what JSON and SQL agree on; strings of digits count, fractions do not. */
@@ -74,7 +74,7 @@ function decimalText(value: object): string {
 
 /** Metadata without anything that is not text; empty where there is none. */
 export function readMetadata(object: unknown): Readonly<Record<string, string>> {
-  return textsOf(at(object, 'metadata'));
+  return textsOf(readMember(object, 'metadata'));
 }
 
 function textsOf(value: unknown): Readonly<Record<string, string>> {
@@ -94,15 +94,17 @@ export function readChoice<const T extends string>(value: unknown, known: readon
 
 /** Whose an object is; a customer is itself. */
 export function readCustomer(object: unknown): string | null {
-  return at(object, 'object') === 'customer' ? readId(object) : readId(at(object, 'customer'));
+  return readMember(object, 'object') === 'customer'
+    ? readId(object)
+    : readId(readMember(object, 'customer'));
 }
 
 // Invoices -----------------------------------------------------------------------------------
 
 export function readInvoiceSubscription(invoice: unknown): string | null {
   return (
-    readId(at(invoice, 'parent', 'subscription_details', 'subscription')) ??
-    readId(at(invoice, 'subscription'))
+    readId(readMember(invoice, 'parent', 'subscription_details', 'subscription')) ??
+    readId(readMember(invoice, 'subscription'))
   );
 }
 
@@ -110,8 +112,8 @@ export function readInvoiceSubscription(invoice: unknown): string | null {
 export function readInvoiceSubscriptionMetadata(
   invoice: unknown,
 ): Readonly<Record<string, string>> {
-  const now = at(invoice, 'parent', 'subscription_details', 'metadata');
-  return textsOf(isFields(now) ? now : at(invoice, 'subscription_details', 'metadata'));
+  const now = readMember(invoice, 'parent', 'subscription_details', 'metadata');
+  return textsOf(isFields(now) ? now : readMember(invoice, 'subscription_details', 'metadata'));
 }
 
 /**
@@ -119,34 +121,36 @@ export function readInvoiceSubscriptionMetadata(
  * Since basil nothing, unless `payments` was expanded; ask for its invoice payments then.
  */
 export function readInvoicePayments(invoice: unknown): string[] {
-  const paid = pageOf(at(invoice, 'payments')).flatMap((payment) => {
+  const paid = pageOf(readMember(invoice, 'payments')).flatMap((payment) => {
     const key = readPaidWith(payment);
     return key === null ? [] : [key];
   });
-  const before = readId(at(invoice, 'payment_intent')) ?? readId(at(invoice, 'charge'));
+  const before =
+    readId(readMember(invoice, 'payment_intent')) ?? readId(readMember(invoice, 'charge'));
   return paid.length > 0 || before === null ? [...new Set(paid)] : [before];
 }
 
 /** What an invoice payment paid with: the intent, the charge, or a record of money paid elsewhere. */
 export function readPaidWith(invoicePayment: unknown): string | null {
-  const payment = at(invoicePayment, 'payment');
+  const payment = readMember(invoicePayment, 'payment');
   return (
-    readId(at(payment, 'payment_intent')) ??
-    readId(at(payment, 'charge')) ??
-    readId(at(payment, 'payment_record'))
+    readId(readMember(payment, 'payment_intent')) ??
+    readId(readMember(payment, 'charge')) ??
+    readId(readMember(payment, 'payment_record'))
   );
 }
 
 /** The invoice that a charge, an intent or an invoice payment names. Charges and intents: old shape only. */
 export function readInvoice(object: unknown): string | null {
-  return readId(at(object, 'invoice'));
+  return readId(readMember(object, 'invoice'));
 }
 
 /** Coupons of the discounts that the object shows; ids of unexpanded discounts say nothing. */
 export function readCoupons(object: unknown): string[] {
-  const discounts = [...listOf(at(object, 'discounts')), at(object, 'discount')];
+  const discounts = [...listOf(readMember(object, 'discounts')), readMember(object, 'discount')];
   const coupons = discounts.map(
-    (discount) => readId(at(discount, 'source', 'coupon')) ?? readId(at(discount, 'coupon')),
+    (discount) =>
+      readId(readMember(discount, 'source', 'coupon')) ?? readId(readMember(discount, 'coupon')),
   );
   return [...new Set(coupons)].filter((coupon) => coupon !== null);
 }
@@ -154,14 +158,15 @@ export function readCoupons(object: unknown): string[] {
 // Lines of invoices --------------------------------------------------------------------------
 
 export function readLinePrice(line: unknown): { price: string; product: string | null } | null {
-  const details = at(line, 'pricing', 'price_details');
+  const details = readMember(line, 'pricing', 'price_details');
   for (const [price, product] of [
-    [at(details, 'price'), at(details, 'product')],
-    [at(line, 'price'), at(line, 'price', 'product')],
-    [at(line, 'plan'), at(line, 'plan', 'product')],
+    [readMember(details, 'price'), readMember(details, 'product')],
+    [readMember(line, 'price'), readMember(line, 'price', 'product')],
+    [readMember(line, 'plan'), readMember(line, 'plan', 'product')],
   ]) {
     const id = readId(price);
-    if (id !== null) return { price: id, product: readId(product) ?? readId(at(price, 'product')) };
+    if (id !== null)
+      return { price: id, product: readId(product) ?? readId(readMember(price, 'product')) };
   }
   return null;
 }
@@ -169,40 +174,40 @@ export function readLinePrice(line: unknown): { price: string; product: string |
 /** The price of one unit as the line charged it, in its currency; null for tiered prices. */
 export function readLineUnitAmount(line: unknown): string | null {
   return (
-    readDecimal(at(line, 'pricing', 'unit_amount_decimal')) ??
-    readDecimal(at(line, 'price', 'unit_amount_decimal')) ??
-    readDecimal(at(line, 'price', 'unit_amount')) ??
-    readDecimal(at(line, 'plan', 'amount_decimal')) ??
-    readDecimal(at(line, 'plan', 'amount'))
+    readDecimal(readMember(line, 'pricing', 'unit_amount_decimal')) ??
+    readDecimal(readMember(line, 'price', 'unit_amount_decimal')) ??
+    readDecimal(readMember(line, 'price', 'unit_amount')) ??
+    readDecimal(readMember(line, 'plan', 'amount_decimal')) ??
+    readDecimal(readMember(line, 'plan', 'amount'))
   );
 }
 
 export function readLineProration(line: unknown): boolean {
   return [
-    at(line, 'parent', 'subscription_item_details', 'proration'),
-    at(line, 'parent', 'invoice_item_details', 'proration'),
-    at(line, 'proration'),
+    readMember(line, 'parent', 'subscription_item_details', 'proration'),
+    readMember(line, 'parent', 'invoice_item_details', 'proration'),
+    readMember(line, 'proration'),
   ].includes(true);
 }
 
 export function readLineSubscription(line: unknown): string | null {
   return (
-    readId(at(line, 'parent', 'subscription_item_details', 'subscription')) ??
-    readId(at(line, 'parent', 'invoice_item_details', 'subscription')) ??
-    readId(at(line, 'subscription'))
+    readId(readMember(line, 'parent', 'subscription_item_details', 'subscription')) ??
+    readId(readMember(line, 'parent', 'invoice_item_details', 'subscription')) ??
+    readId(readMember(line, 'subscription'))
   );
 }
 
 export function readLineSubscriptionItem(line: unknown): string | null {
   return (
-    readId(at(line, 'parent', 'subscription_item_details', 'subscription_item')) ??
-    readId(at(line, 'subscription_item'))
+    readId(readMember(line, 'parent', 'subscription_item_details', 'subscription_item')) ??
+    readId(readMember(line, 'subscription_item'))
   );
 }
 
 /** The period a line pays for. The invoice's own period is the one of usage before it. */
 export function readLinePeriod(line: unknown): StripePeriod | null {
-  return periodOf(at(line, 'period', 'start'), at(line, 'period', 'end'));
+  return periodOf(readMember(line, 'period', 'start'), readMember(line, 'period', 'end'));
 }
 
 // Subscriptions ------------------------------------------------------------------------------
@@ -211,16 +216,16 @@ export function readLinePeriod(line: unknown): StripePeriod | null {
 export function readSubscriptionItems(
   subscription: unknown,
 ): { item: string | null; price: string; product: string | null; quantity: number }[] {
-  return pageOf(at(subscription, 'items')).flatMap((item) => {
-    const price = at(item, 'price') ?? at(item, 'plan');
+  return pageOf(readMember(subscription, 'items')).flatMap((item) => {
+    const price = readMember(item, 'price') ?? readMember(item, 'plan');
     const id = readId(price);
     if (id === null) return [];
     return [
       {
         item: readId(item),
         price: id,
-        product: readId(at(price, 'product')),
-        quantity: readAmount(at(item, 'quantity')) ?? 1,
+        product: readId(readMember(price, 'product')),
+        quantity: readAmount(readMember(item, 'quantity')) ?? 1,
       },
     ];
   });
@@ -234,17 +239,20 @@ export function readSubscriptionPeriod(
   subscription: unknown,
   counts: (price: string) => boolean = () => true,
 ): StripePeriod | null {
-  const periods = pageOf(at(subscription, 'items')).flatMap((item) => {
-    const period = periodOf(at(item, 'current_period_start'), at(item, 'current_period_end'));
-    const price = readId(at(item, 'price')) ?? readId(at(item, 'plan'));
+  const periods = pageOf(readMember(subscription, 'items')).flatMap((item) => {
+    const period = periodOf(
+      readMember(item, 'current_period_start'),
+      readMember(item, 'current_period_end'),
+    );
+    const price = readId(readMember(item, 'price')) ?? readId(readMember(item, 'plan'));
     return period === null ? [] : [{ ...period, counted: price !== null && counts(price) }];
   });
   const counted = periods.filter((period) => period.counted);
   const used = counted.length > 0 ? counted : periods;
   if (used.length === 0) {
     return periodOf(
-      at(subscription, 'current_period_start'),
-      at(subscription, 'current_period_end'),
+      readMember(subscription, 'current_period_start'),
+      readMember(subscription, 'current_period_end'),
     );
   }
   return {
@@ -265,14 +273,14 @@ function periodOf(start: unknown, end: unknown): StripePeriod | null {
  * charge where there is none. Null for other objects, and for a refund of money paid elsewhere.
  */
 export function readPayment(object: unknown): string | null {
-  switch (at(object, 'object')) {
+  switch (readMember(object, 'object')) {
     case 'payment_intent':
       return readId(object);
     case 'charge':
-      return readId(at(object, 'payment_intent')) ?? readId(object);
+      return readId(readMember(object, 'payment_intent')) ?? readId(object);
     case 'refund':
     case 'dispute':
-      return readId(at(object, 'payment_intent')) ?? readId(at(object, 'charge'));
+      return readId(readMember(object, 'payment_intent')) ?? readId(readMember(object, 'charge'));
     default:
       return null;
   }
@@ -280,7 +288,9 @@ export function readPayment(object: unknown): string | null {
 
 /** The refunds a credit note made. */
 export function readCreditNoteRefunds(note: unknown): string[] {
-  const listed = listOf(at(note, 'refunds')).map((linked) => readId(at(linked, 'refund')));
-  const refunds = listed.length > 0 ? listed : [readId(at(note, 'refund'))];
+  const listed = listOf(readMember(note, 'refunds')).map((linked) =>
+    readId(readMember(linked, 'refund')),
+  );
+  const refunds = listed.length > 0 ? listed : [readId(readMember(note, 'refund'))];
   return refunds.filter((id) => id !== null);
 }
