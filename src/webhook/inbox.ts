@@ -14,6 +14,8 @@ export interface LeasedEvent {
   event_id: string;
   event_type: string;
   object_id: string | null;
+  /** Events with the same key are worked on one at a time. */
+  order_key: string | null;
   /** Proof of the lease; an older one is refused. */
   fence: number;
   /** 1 = the first. */
@@ -31,7 +33,7 @@ export function receiveEvent(
     p_event_id: event.id,
     p_event_type: event.type,
     p_object_id: event.objectId,
-    p_order_key: event.objectId,
+    p_order_key: event.orderKey,
     p_event_created_at: event.createdAt.toISOString(),
     p_payload: storableJson(event.payload),
     p_lease_seconds: lease ? LEASE_SECONDS : null,
