@@ -139,10 +139,12 @@ $$;
 
 -- The entries that effects wrote, by what each of them answered.
 create or replace function purser.written_entries(p_results jsonb)
-returns bigint[] language sql immutable set search_path = '' as $$
-  select coalesce(array_agg((r ->> 'transaction_id')::bigint), '{}')
-  from jsonb_array_elements(p_results) r
-  where r ->> 'outcome' = 'applied' and r ->> 'transaction_id' is not null;
+returns bigint[] language plpgsql immutable set search_path = '' as $$
+begin
+  return coalesce((
+    select array_agg((r ->> 'transaction_id')::bigint) from jsonb_array_elements(p_results) r
+    where r ->> 'outcome' = 'applied' and r ->> 'transaction_id' is not null), '{}');
+end
 $$;
 
 -- True when no other event of the same object is being worked on. Takes the object's lock until

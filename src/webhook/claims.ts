@@ -5,8 +5,8 @@ import { unknownEvent } from './eventLog.ts';
 
 /** As long as a key: nobody guesses one. */
 const TOKEN_BYTES = 32;
-export const CLAIM_LINK_SECONDS = 7 * 86_400;
-export const CLAIM_LINK_SECONDS_MAX = 30 * 86_400;
+/** Life of a link whose maker names none. */
+const LINK_SECONDS = 7 * 86_400;
 
 export interface Claim {
   event_id: string;
@@ -60,7 +60,7 @@ export function createClaims({ db }: { db: Database }): Claims {
       return claimOf(answer, eventId, userId);
     },
 
-    async createLink({ eventId, expiresInSeconds = CLAIM_LINK_SECONDS }, actor) {
+    async createLink({ eventId, expiresInSeconds = LINK_SECONDS }, actor) {
       const token = randomBytes(TOKEN_BYTES).toString('base64url');
       const made = await db.rpc<{
         outcome: 'created' | 'not_found' | 'not_parked';
