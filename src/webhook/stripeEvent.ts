@@ -124,6 +124,9 @@ export function readLoggedObject(
     livemode: typeof payload.livemode === 'boolean' ? payload.livemode : livemode,
     account: null,
     objectId: logged.object_id,
+    object: payload,
+    before: null,
+    orderKey: name.safeParse(readPayment(payload)).data ?? logged.object_id,
     payload,
   };
 }
