@@ -185,7 +185,7 @@ function toRow(listed: Stripe.Event): Record<string, Json> {
     event_id: event.id,
     event_type: event.type,
     object_id: event.objectId,
-    order_key: event.objectId,
+    order_key: event.orderKey,
     created_at: event.createdAt.toISOString(),
     payload: storableJson(event.payload) as Json,
   };
