@@ -169,7 +169,7 @@ $$;
 create or replace function purser.leased_event(p_event public.stripe_webhook_events)
 returns jsonb language sql immutable set search_path = '' as $$
   select jsonb_build_object('event_id', p_event.stripe_event_id, 'event_type', p_event.event_type,
-    'object_id', p_event.object_id, 'fence', p_event.lease, 'attempt', p_event.retry_count + 1,
+    'object_id', p_event.object_id, 'order_key', p_event.order_key, 'fence', p_event.lease, 'attempt', p_event.retry_count + 1,
     'payload', p_event.event_data);
 $$;
 
@@ -230,7 +230,7 @@ $$;
 -- retry due, or leased by somebody who died), the oldest at Stripe first, at most one of an
 -- object; with p_order_key only events of that object. Rows claimed by others are passed over.
 --   p_holder  token of this call; repeating it under the same token gives the same events
--- Answers [{event_id, event_type, object_id, fence, attempt, payload}].
+-- Answers [{event_id, event_type, object_id, order_key, fence, attempt, payload}].
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.claim_webhook_events(
   p_limit integer default 10, p_lease_seconds integer default 60, p_order_key text default null,

@@ -68,6 +68,14 @@ export type Effect =
       user_id: string | null;
       detail: Record<string, unknown>;
     }
+  /** Written down for people, with the event as the actor. */
+  | {
+      kind: 'audit';
+      action: string;
+      user_id: string | null;
+      reason: string | null;
+      after: Record<string, unknown>;
+    }
   /** Cached answers of Stripe about the object are old. */
   | { kind: 'stripe_changed'; event_type: string; object_id: string }
   | { kind: 'ignore'; reason: string }

@@ -14,6 +14,8 @@ export interface LeasedEvent {
   event_id: string;
   event_type: string;
   object_id: string | null;
+  /** Events with the same key are worked on one at a time. */
+  order_key: string | null;
   /** Proof of the lease; an older one is refused. */
   fence: number;
   /** 1 = the first. */
@@ -27,7 +29,7 @@ function inboxRow(event: StripeEvent) {
     event_id: event.id,
     event_type: event.type,
     object_id: event.objectId,
-    order_key: event.objectId,
+    order_key: event.orderKey,
     created_at: event.createdAt.toISOString(),
     payload: storableJson(event.payload) as Json,
   };

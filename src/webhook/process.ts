@@ -29,8 +29,8 @@ export async function processEvent(
 ): Promise<ProcessOutcome> {
   const first = await attempt(deps, leased);
   let waiting = first.waiting;
-  for (let round = 0; waiting && leased.object_id !== null && round < FOLLOW_UPS_MAX; round += 1) {
-    const [next] = await claimEvents(deps.db, 1, leased.object_id);
+  for (let round = 0; waiting && leased.order_key !== null && round < FOLLOW_UPS_MAX; round += 1) {
+    const [next] = await claimEvents(deps.db, 1, leased.order_key);
     if (next === undefined) break;
     waiting = (await attempt(deps, next)).waiting;
   }
