@@ -389,14 +389,10 @@ describe('events that are not ours', () => {
     const event = {
       id: 'evt_thin_1',
       object: 'v2.core.event',
-      type: 'v1.checkout.session.completed',
+      type: 'v1.payout.paid',
       created: '2026-11-01T00:00:00.000Z',
       livemode: false,
-      related_object: {
-        id: 'cs_thin',
-        type: 'checkout.session',
-        url: '/v1/checkout/sessions/cs_thin',
-      },
+      related_object: { id: 'po_thin', type: 'payout', url: '/v1/payouts/po_thin' },
     } as unknown as Stripe.Event;
     expect(await deliverAndWait(event)).toBe('ignored');
   });
