@@ -11,5 +11,5 @@ beforeAll(async () => {
 afterAll(() => stack.stop());
 
 it('webhook, success page, invoice and replay of the same sessions at once: each is credited once', async () => {
-  await settleEverySession(stack, database.current, 12);
+  await settleEverySession(stack, database.current, 8);
 }, 60_000);
