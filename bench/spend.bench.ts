@@ -1,7 +1,8 @@
 /**
  * G1 and G2: consume_credits beside the minimal durable transaction, over the same driver and
  * server, for many users and for one hot user, with 1, 8 and 32 clients. G4: beside pgledger, when
- * PGLEDGER_SQL names its schema file (pgledger.sql of a checkout of pgr0ss/pgledger).
+ * PGLEDGER_SQL names the files its schema is made of (pgledger.sql of a checkout of
+ * pgr0ss/pgledger, before it the one that has uuid_to_ulid), in order, with commas between.
  */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -19,6 +20,9 @@ const CALLS = { many: { 1: 400, 8: 1500, 32: 2000 }, hot: { 8: 500, 32: 500 } } 
 
 const postgres = await startBenchPostgres();
 const pool = new pg.Pool({ connectionString: postgres.connectionString, max: 32 });
+pool.on('error', () => {
+  // The server ends its connections when it stops.
+});
 const pgledger = process.env.PGLEDGER_SQL;
 
 type Call = (user: string) => Promise<unknown>;
@@ -37,27 +41,25 @@ const purser: Call = async (user) => {
   if (rows[0].answer.outcome !== 'applied') throw new Error('A spend of the bench was refused.');
 };
 
-/** Accounts of pgledger; a transfer goes from a user's account to the one of the app. */
-async function createPgledger(path: string): Promise<Call> {
-  await postgres.query(readFileSync(path, 'utf8'));
-  const create = async (name: string) =>
-    String(
-      (
-        await pool.query(
-          `select id from pgledger_create_account($1, 'USD', allow_negative_balance => true)`,
-          [name],
-        )
-      ).rows[0].id,
-    );
-  const sink = await create('app');
+/** Accounts of pgledger; a transfer goes from a user's account to another one. */
+async function createPgledger(files: string[]): Promise<Call> {
+  for (const file of files) await postgres.query(readFileSync(file, 'utf8'));
   const accounts: string[] = [];
-  for (let n = 0; n < PGLEDGER_ACCOUNTS; n += 1) accounts.push(await create(`user-${n}`));
-  return (user) =>
-    pool.query({
+  for (let n = 0; n < PGLEDGER_ACCOUNTS; n += 1) {
+    const { rows } = await pool.query(`select id from pgledger_create_account($1, 'USD')`, [
+      `user-${n}`,
+    ]);
+    accounts.push(String(rows[0].id));
+  }
+  return (user) => {
+    const from = Number(user.slice('user-'.length)) % PGLEDGER_ACCOUNTS;
+    const to = (from + 1 + Math.floor(Math.random() * (PGLEDGER_ACCOUNTS - 1))) % PGLEDGER_ACCOUNTS;
+    return pool.query({
       name: 'l',
-      text: 'select * from pgledger_create_transfer($1, $2, 1)',
-      values: [accounts[Number(user.slice('user-'.length)) % accounts.length], sink],
+      text: `select * from pgledger_create_transfer($1, $2, '1')`,
+      values: [accounts[from], accounts[to]],
     });
+  };
 }
 
 async function turn(clients: number, calls: number, call: Call, hot: boolean): Promise<number> {
@@ -76,9 +78,9 @@ try {
   await postgres.query(minimalLedger(USERS));
   await postgres.query(richUsers(USERS));
   if (pgledger === undefined) {
-    console.log('Not beside pgledger: PGLEDGER_SQL=<checkout>/pgledger.sql npm run bench -- spend');
+    console.log('Not beside pgledger: PGLEDGER_SQL=<file>,<file> npm run bench -- spend');
   }
-  const rival = pgledger === undefined ? null : await createPgledger(pgledger);
+  const rival = pgledger === undefined ? null : await createPgledger(pgledger.split(','));
   for (const [kind, sizes] of Object.entries(CALLS)) {
     for (const [text, calls] of Object.entries(sizes)) {
       const clients = Number(text);

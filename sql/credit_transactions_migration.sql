@@ -419,7 +419,9 @@ $$;
 reset role;
 
 call purser.make_room(
-  array['credit_transactions', 'credit_sources', 'credit_grants', 'credit_holds', 'closed_accounts', 'audit_events', 'reconciliation_findings']);
+  array['credit_transactions', 'credit_sources', 'credit_grants', 'credit_holds', 'closed_accounts', 'audit_events', 'reconciliation_findings'],
+  -- Of credit_consistency_migration.sql: apps that followed an older recipe have them, and are told at once.
+  array['validate_credits_consistency', 'sync_user_credits']);
 
 do $$
 declare

@@ -19,7 +19,12 @@ import { createPayments } from '../credits/payments.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
+import { createClaims } from '../webhook/claims.ts';
+import { HANDLERS } from '../webhook/dispatch.ts';
+import { createEventLog } from '../webhook/eventLog.ts';
+import { createMissedEvents } from '../webhook/missedEvents.ts';
 import type { ProcessDeps } from '../webhook/process.ts';
+import { createReplays } from '../webhook/replays.ts';
 import { sweepAfterReceipt } from '../webhook/sweepAfterReceipt.ts';
 import { createWebhook } from '../webhook/webhook.ts';
 import type { OpenedDatabase } from './openDatabase.ts';
@@ -116,9 +121,23 @@ export function assemble(options: AssembleOptions): Assembly {
     publicUrl,
     returnOrigins: [...settings.http.returnOrigins],
   });
+  const missedEvents = createMissedEvents({
+    db,
+    stripe,
+    clock,
+    logger,
+    types: new Set(Object.keys(HANDLERS)),
+  });
   const jobs = createJobs(
     { db, clock, logger },
-    jobRegistry({ processing, db, redis: options.redis.store, stripeCache }),
+    jobRegistry({
+      processing,
+      db,
+      redis: options.redis.store,
+      stripeCache,
+      missedEvents,
+      keepPayloads: settings.keepPayloads,
+    }),
   );
   const lifecycle = createLifecycle();
   const health: HealthChecks = {
@@ -139,6 +158,10 @@ export function assemble(options: AssembleOptions): Assembly {
     explain: createExplain({ db }),
     checkout,
     webhook,
+    eventLog: createEventLog({ db }),
+    replays: createReplays({ db }),
+    missedEvents,
+    claims: createClaims({ db }),
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),

@@ -14,7 +14,8 @@ function choice<const C extends string>(
   throw new UsageError(`${name} must be one of ${choices.join(', ')}, not ${value}.`);
 }
 
-const PAID = '<paid> is a charge, payment intent, checkout session or invoice, or the word last.';
+const PAID =
+  '<paid> is a charge, payment intent, checkout session, invoice or subscription, or the word last.';
 const OUTCOMES: readonly NonNullable<PayOptions['outcome']>[] = [
   'succeeded',
   'declined',
