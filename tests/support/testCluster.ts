@@ -112,7 +112,8 @@ async function sweepAbandonedClusters(): Promise<void> {
     const home = path.join(folder, 'postgres');
     // Another run may sweep at the same moment: what is gone by now needs nothing.
     const found = statSync(folder, { throwIfNoEntry: false });
-    if (found?.uid !== (process.getuid?.() ?? 0) || !existsSync(path.join(home, 'state.json'))) continue;
+    if (found?.uid !== (process.getuid?.() ?? 0) || !existsSync(path.join(home, 'state.json')))
+      continue;
     if (existsSync(path.join(home, 'start.lock')) || liveUsers(home).length > 0) continue;
     const kept = path.join(folder, 'kept');
     const keep = existsSync(kept) && readdirSync(kept).length > 0;
