@@ -13,20 +13,33 @@ interface Description {
 /** Resources the sandbox answers with. A new resource of the sandbox is added here. */
 const RESOURCES = [
   'Account',
+  'BalanceTransaction',
   'BillingPortal.Session',
   'Charge',
   'Checkout.Session',
+  'CreditNote',
+  'CreditNoteLineItem',
+  'Coupon',
   'Customer',
+  'CustomerBalanceTransaction',
   'DeletedCustomer',
   'DeletedProduct',
+  'Dispute',
+  'Discount',
   'Invoice',
+  'InvoiceItem',
   'InvoiceLineItem',
   'InvoicePayment',
   'LineItem',
   'PaymentIntent',
   'PaymentMethod',
+  'Plan',
   'Price',
   'Product',
+  'Refund',
+  'PromotionCode',
+  'Subscription',
+  'SubscriptionItem',
   'WebhookEndpoint',
 ];
 
@@ -39,9 +52,11 @@ const PARAMS = [
   'Checkout.SessionListLineItemsParams',
   'Checkout.SessionListParams',
   'Checkout.SessionRetrieveParams',
+  'CreditNoteListParams',
   'CustomerCreateParams',
   'CustomerListParams',
   'CustomerUpdateParams',
+  'DisputeListParams',
   'EventListParams',
   'InvoiceListParams',
   'InvoicePaymentListParams',
@@ -51,6 +66,14 @@ const PARAMS = [
   'PriceListParams',
   'ProductCreateParams',
   'ProductListParams',
+  'RefundCreateParams',
+  'RefundListParams',
+  'SubscriptionCancelParams',
+  'SubscriptionListParams',
+  'SubscriptionPauseParams',
+  'SubscriptionResumeParams',
+  'SubscriptionRetrieveParams',
+  'SubscriptionUpdateParams',
   'WebhookEndpointCreateParams',
   'WebhookEndpointUpdateParams',
 ];
@@ -92,6 +115,15 @@ function trim(value: unknown, owner: string): unknown {
   if (typeof value !== 'object' || value === null) return value;
   const node = value as Schema;
   if (typeof node.$ref === 'string') return reference(node.$ref.slice(PREFIX.length), owner);
+  const expanded = ((node['x-also-expandable-to'] ?? []) as string[]).filter((name) =>
+    RESOURCES.includes(name),
+  );
+  if (expanded.length > 0) {
+    const { 'x-also-expandable-to': _dropped, ...id } = node;
+    return {
+      anyOf: [trim(id, owner), ...expanded.map((name) => reference(name, owner))],
+    };
+  }
   return Object.fromEntries(
     Object.entries(node)
       .filter(([key]) => !DROPPED.has(key) || owner === '')

@@ -1,5 +1,6 @@
-import { timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
+import { type ApiFault, faultError, takeApiFault } from './apiFaults.ts';
+import { checkKey } from './apiKeys.ts';
 import { API_VERSION, type Context } from './context.ts';
 import { ApiError, badRequest, unknownUrl } from './errors.ts';
 import { expandAll } from './expand.ts';
@@ -20,6 +21,8 @@ interface ApiRequest {
 
 interface ApiAnswer {
   readonly status: number;
+  /** The connection is cut instead of answering. */
+  readonly lost?: boolean;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
@@ -33,7 +36,6 @@ export function createApi(deps: {
   const match = createMatcher(apiRoutes);
 
   function answer(request: ApiRequest, requestId: string): ApiAnswer {
-    checkKey(request.headers.authorization, deps.secretKey);
     checkVersion(request.headers['stripe-version']);
     const found = match(request.method, request.path);
     if (!found) throw unknownUrl(request.method, request.path);
@@ -51,7 +53,8 @@ export function createApi(deps: {
     }
     const params = parseShape(found.route.params, form);
     return ctx.store.transaction(() => {
-      const result = found.route.run(ctx, params as never, found.ids);
+      const result = runKeeping(() => found.route.run(ctx, params as never, found.ids));
+      if (result instanceof ApiError) return refused(result);
       const paths = 'expand' in params ? ((params.expand as string[] | undefined) ?? []) : [];
       const body = JSON.stringify(expandAll(ctx, expandable, result, paths), null, 2);
       // Only what was carried out is saved: a refused request may be mended and sent again.
@@ -64,6 +67,11 @@ export function createApi(deps: {
     const requestId = deps.ctx.newId('req_', 14);
     const common = { 'request-id': requestId, 'stripe-version': API_VERSION };
     try {
+      const { method, path } = request;
+      const { authorization } = request.headers;
+      checkKey(deps.ctx, { authorization, method, path }, deps.secretKey);
+      const fault = takeApiFault(deps.ctx, { id: requestId, method, path });
+      if (fault) return brokenAnswer(fault, common, () => answer(request, requestId));
       const { headers, ...rest } = answer(request, requestId);
       return { ...rest, headers: { ...common, ...headers } };
     } catch (error) {
@@ -80,38 +88,40 @@ export function createApi(deps: {
   };
 }
 
-function checkKey(authorization: string | undefined, secretKey: string): void {
-  const key = keyOf(authorization);
-  if (key === null) {
-    throw unauthorized(
-      'You did not provide an API key. Send the sandbox key with Bearer auth: `Authorization: Bearer sk_test_...`.',
-    );
-  }
-  if (/^(sk|rk)_live_/.test(key)) {
-    throw unauthorized(
-      'This is a local sandbox and you sent a LIVE Stripe key. It is refused and was not stored. Use the sandbox key; consider the live key exposed if this was not your own machine.',
-    );
-  }
-  const given = Buffer.from(key);
-  const expected = Buffer.from(secretKey);
-  if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
-    throw unauthorized(
-      `Invalid API Key provided: ${key.slice(0, 8)}${'*'.repeat(8)}${key.slice(-4)}. The sandbox prints its key when it starts.`,
-    );
+/** An error that keeps its changes is an answer of the transaction; any other undoes it. */
+function runKeeping(work: () => unknown): unknown {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof ApiError && error.keepsChanges) return error;
+    throw error;
   }
 }
 
-/** Bearer, or the user name of basic auth as curl -u sends it. */
-function keyOf(authorization: string | undefined): string | null {
-  const [scheme = '', credentials = ''] = (authorization ?? '').split(' ');
-  if (credentials === '') return null;
-  if (/^bearer$/i.test(scheme)) return credentials;
-  if (!/^basic$/i.test(scheme)) return null;
-  return Buffer.from(credentials, 'base64').toString('utf8').split(':')[0] || null;
+function refused({ status, body }: ApiError): ApiAnswer {
+  return { status, headers: {}, body: JSON.stringify({ error: body }, null, 2) };
 }
 
-function unauthorized(message: string): ApiError {
-  return new ApiError(401, { type: 'invalid_request_error', message });
+/** What the caller gets of a request that meets a fault; it may have been carried out all the same. */
+function brokenAnswer(
+  { status, carried_out }: ApiFault,
+  headers: Readonly<Record<string, string>>,
+  carryOut: () => unknown,
+): ApiAnswer {
+  if (carried_out) {
+    try {
+      carryOut();
+    } catch (error) {
+      // Refused: then nothing was done, and the caller does not hear of that either.
+      if (!(error instanceof ApiError)) throw error;
+    }
+  }
+  if (status === undefined) return { status: 0, lost: true, headers, body: '' };
+  return {
+    status,
+    headers: status === 429 ? { ...headers, 'stripe-rate-limited-reason': 'global-rate' } : headers,
+    body: JSON.stringify({ error: faultError(status).body }, null, 2),
+  };
 }
 
 function checkVersion(version: string | string[] | undefined): void {
@@ -122,7 +132,11 @@ function checkVersion(version: string | string[] | undefined): void {
 }
 
 function formOf(request: ApiRequest): FormObject {
-  if (request.method === 'GET' || request.body === '') return decodeForm(request.query);
+  if (request.method === 'GET' || request.body === '') {
+    // The second API repeats the name of a list instead of numbering it.
+    const lists = request.path.startsWith('/v2/');
+    return decodeForm(lists ? request.query.replace(/(^|&)types=/g, '$1types[]=') : request.query);
+  }
   const type = request.headers['content-type'] ?? '';
   if (!type.startsWith('application/x-www-form-urlencoded')) {
     throw badRequest(

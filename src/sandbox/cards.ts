@@ -6,6 +6,10 @@ interface TestCard {
   readonly funding: string;
   /** Null: the card pays. */
   readonly refusal: Refusal | null;
+  /** It can be saved and its holder's checks pass; only charges are refused. */
+  readonly attaches?: true;
+  /** A charge without its holder asks for him; with him it pays. */
+  readonly authenticates?: true;
 }
 
 const DECLINED = 'Your card was declined.';
@@ -14,6 +18,11 @@ const CARDS: Readonly<Record<string, TestCard>> = {
   '4242424242424242': { brand: 'visa', funding: 'credit', refusal: null },
   '4000056655665556': { brand: 'visa', funding: 'debit', refusal: null },
   '5555555555554444': { brand: 'mastercard', funding: 'credit', refusal: null },
+  '4000000000000259': paying(),
+  '4000000000002685': paying(),
+  '4000000000001976': paying(),
+  '4000000000007726': paying(),
+  '4000000000005126': paying(),
   '378282246310005': { brand: 'amex', funding: 'credit', refusal: null },
   '4000000000000002': refusing('card_declined', 'generic_decline', DECLINED),
   '4000000000009995': refusing(
@@ -29,7 +38,44 @@ const CARDS: Readonly<Record<string, TestCard>> = {
     null,
     'An error occurred while processing your card. Try again in a little bit.',
   ),
+  '4000000000000341': {
+    ...refusing('card_declined', 'generic_decline', DECLINED),
+    attaches: true,
+  },
+  '4000002760003184': { brand: 'visa', funding: 'credit', refusal: null, authenticates: true },
 };
+
+function paying(): TestCard {
+  return { brand: 'visa', funding: 'credit', refusal: null };
+}
+
+/** Stripe's ready-made payment methods and tokens, by what comes after `pm_card_` or `tok_`. */
+const TOKENS: Readonly<Record<string, string>> = {
+  visa: '4242424242424242',
+  visa_debit: '4000056655665556',
+  mastercard: '5555555555554444',
+  amex: '378282246310005',
+  authenticationRequired: '4000002760003184',
+  chargeCustomerFail: '4000000000000341',
+  createDispute: '4000000000000259',
+  createDisputeProductNotReceived: '4000000000002685',
+  createDisputeInquiry: '4000000000001976',
+  pendingRefund: '4000000000007726',
+  refundFail: '4000000000005126',
+  chargeDeclined: '4000000000000002',
+  visa_chargeDeclined: '4000000000000002',
+  chargeDeclinedExpiredCard: '4000000000000069',
+  chargeDeclinedIncorrectCvc: '4000000000000127',
+  chargeDeclinedProcessingError: '4000000000000119',
+  visa_chargeDeclinedInsufficientFunds: '4000000000009995',
+  visa_chargeDeclinedLostCard: '4000000000009987',
+};
+
+/** The card number behind `pm_card_visa` or `tok_visa`; null for any other id. */
+export function tokenCard(id: string): string | null {
+  const name = /^(?:pm_card|tok)_(\w+)$/.exec(id)?.[1];
+  return name === undefined ? null : (TOKENS[name] ?? null);
+}
 
 function refusing(code: string, decline_code: string | null, message: string): TestCard {
   return { brand: 'visa', funding: 'credit', refusal: { code, decline_code, message } };
@@ -45,6 +91,33 @@ export function testCard(digits: string): TestCard {
       'Your card was declined. Your request was in test mode, but used a non test card.',
     )
   );
+}
+
+/** What follows a payment with one of Stripe's cards for it. */
+interface AfterCharge {
+  /** The holder goes to his bank. */
+  readonly dispute?: {
+    readonly kind: 'dispute' | 'inquiry';
+    readonly reason: 'fraudulent' | 'general' | 'product_not_received';
+  };
+  /** How a refund to this card goes: `pending` succeeds later, `fails_later` succeeds first. */
+  readonly refund?: 'pending' | 'fails_later';
+}
+
+/** By the last four digits, which is all that a charge shows of its card. */
+const AFTER_CHARGE: Readonly<Record<string, AfterCharge>> = {
+  '0259': { dispute: { kind: 'dispute', reason: 'fraudulent' } },
+  '2685': { dispute: { kind: 'dispute', reason: 'product_not_received' } },
+  '1976': { dispute: { kind: 'inquiry', reason: 'general' } },
+  '7726': { refund: 'pending' },
+  '5126': { refund: 'fails_later' },
+};
+
+export function afterCharge(details: {
+  readonly type: string;
+  readonly card?: { readonly last4: string };
+}): AfterCharge | null {
+  return AFTER_CHARGE[details.card?.last4 ?? ''] ?? null;
 }
 
 /** The check digit rule of card numbers (Luhn). */

@@ -1,13 +1,23 @@
+import { chooseCoupon, redeemCoupon } from './billing/discounts.ts';
+import { draftSessionInvoice, paySessionInvoice } from './billing/sessionInvoice.ts';
 import { BANK_ACCOUNTS, TEST_ROUTING_NUMBER, testCard } from './cards.ts';
+import { billingOf, EMPTY_ADDRESS, ensureCustomer } from './checkoutBuyer.ts';
+import { buySubscription } from './checkoutSubscription.ts';
 import type { Context } from './context.ts';
-import { badRequest, notSimulated } from './errors.ts';
+import { badRequest } from './errors.ts';
 import { emit } from './events.ts';
-import { type ChargeView, createCharge, outcomeOf, type Refusal } from './resources/charges.ts';
-import { type Line, totalOf, withQuantity } from './resources/checkoutLines.ts';
-import { expireSession, findSession } from './resources/checkoutSessions.ts';
+import { chargeIntent, refuseIntent, succeedIntent } from './payments.ts';
+import { createCharge, outcomeOf, type Refusal, settleCharge } from './resources/charges.ts';
+import { type Line, withQuantity } from './resources/checkoutLines.ts';
+import {
+  expireSession,
+  findSession,
+  type SessionHidden,
+  startsTrial,
+} from './resources/checkoutSessions.ts';
+import { sumsOf, withDiscounts } from './resources/checkoutTotals.ts';
 import type { SessionView } from './resources/checkoutView.ts';
-import { createCustomer } from './resources/customers.ts';
-import { draftInvoice, payDraft } from './resources/invoices.ts';
+import { findCoupon } from './resources/coupons.ts';
 import {
   createPaymentIntent,
   findPaymentIntent,
@@ -15,11 +25,11 @@ import {
   type PaymentIntentView,
 } from './resources/paymentIntents.ts';
 import {
-  type BillingDetails,
   createPaymentMethod,
   type PaidWith,
   type PaymentMethodView,
 } from './resources/paymentMethods.ts';
+import { findByCode } from './resources/promotionCodes.ts';
 import { charges, paymentMethods, sessions } from './tables.ts';
 import { schedule, type TaskHandlers, unschedule } from './tasks.ts';
 
@@ -35,6 +45,8 @@ export interface Purchase {
   readonly email?: string;
   readonly name?: string;
   readonly country?: string;
+  /** Typed by the buyer, where the session allows promotion codes. */
+  readonly promotionCode?: string;
   /** Chosen quantities by line item id, where the session lets them be changed. */
   readonly quantities?: Readonly<Record<string, number>>;
 }
@@ -52,14 +64,11 @@ export function purchase(ctx: Context, id: string, given: Purchase): PurchaseRes
   if (before.view.status !== 'open') {
     throw badRequest(`This Checkout Session is ${before.view.status} and cannot be paid.`);
   }
-  if (before.view.mode === 'subscription') {
-    throw notSimulated(
-      'mode=subscription',
-      'a subscription session can be created and opened, but not completed yet',
-    );
-  }
-  const lines = chosenLines(before.hidden.lines, given.quantities ?? {});
-  const total = totalOf(lines);
+  const discounts = typedDiscounts(ctx, before, given.promotionCode);
+  const chosen = chosenLines(before.hidden.lines, given.quantities ?? {});
+  const lines = withDiscounts(ctx, chosen, discounts);
+  const sums = sumsOf(lines, startsTrial(before.hidden));
+  const total = sums.amount_total;
   const email = given.email ?? before.view.customer_details?.email ?? null;
   if (email === null) {
     throw badRequest('An e-mail address is needed.', { param: 'email', code: 'parameter_missing' });
@@ -68,8 +77,11 @@ export function purchase(ctx: Context, id: string, given: Purchase): PurchaseRes
     sessions,
     id,
     {
-      amount_subtotal: total,
-      amount_total: total,
+      ...sums,
+      discounts: discounts.map(({ coupon, promotionCode }) => ({
+        coupon: promotionCode === null ? coupon : null,
+        promotion_code: promotionCode,
+      })),
       customer_details: {
         address: { ...EMPTY_ADDRESS, country: given.country ?? 'US' },
         business_name: null,
@@ -81,8 +93,18 @@ export function purchase(ctx: Context, id: string, given: Purchase): PurchaseRes
         tax_ids: [],
       },
     },
-    { lines },
+    { lines, discounts },
   );
+  if (before.view.mode === 'subscription') {
+    const result = buySubscription(ctx, id, given);
+    if (result.refusal) {
+      return { outcome: 'declined', session: findSession(ctx, id).view, refusal: result.refusal };
+    }
+    return {
+      outcome: 'complete',
+      session: complete(ctx, id, total === 0 ? 'no_payment_required' : 'paid'),
+    };
+  }
   if (total === 0) {
     ensureCustomer(ctx, id);
     return { outcome: 'complete', session: complete(ctx, id, 'no_payment_required') };
@@ -108,23 +130,18 @@ export function settle(ctx: Context, id: string, refusal?: Refusal | null): Sess
     emit(ctx, 'checkout.session.async_payment_failed', view);
     return view;
   }
-  const charge = ctx.store.patch(charges, String(intent.latest_charge), {
-    status: 'succeeded',
-    paid: true,
-    outcome: outcomeOf('succeeded', null),
-  }).view;
-  succeed(ctx, intent, charge);
+  succeedIntent(ctx, intent, settleCharge(ctx, String(intent.latest_charge)));
   const invoice = draftFor(ctx, id);
   const paid = ctx.store.patch(sessions, id, { payment_status: 'paid', invoice }).view;
   emit(ctx, 'checkout.session.async_payment_succeeded', paid);
-  if (invoice !== null) payDraft(ctx, invoice, intent.id);
+  if (invoice !== null) paySessionInvoice(ctx, invoice, intent.id);
   return paid;
 }
 
-export const checkoutTasks: TaskHandlers = {
+export const checkoutTasks = {
   expire_session: (ctx, id) => void expireSession(ctx, id),
   settle_session: (ctx, id) => void settle(ctx, id),
-};
+} satisfies Partial<TaskHandlers>;
 
 function payByCard(ctx: Context, id: string, given: Purchase): PurchaseResult {
   const number = given.cardNumber ?? '4242424242424242';
@@ -140,13 +157,8 @@ function payByCard(ctx: Context, id: string, given: Purchase): PurchaseResult {
       exp_year: expYear,
     },
   });
-  if (refusal) {
-    const charge = createCharge(ctx, intent, method, { status: 'failed', refusal });
-    emit(ctx, 'charge.failed', charge);
-    tellFailure(ctx, intent, charge, method, refusal);
-    return { outcome: 'declined', session: findSession(ctx, id).view, refusal };
-  }
-  succeed(ctx, intent, createCharge(ctx, intent, method, { status: 'succeeded' }));
+  chargeIntent(ctx, intent, method, refusal);
+  if (refusal) return { outcome: 'declined', session: findSession(ctx, id).view, refusal };
   return { outcome: 'complete', session: complete(ctx, id, 'paid') };
 }
 
@@ -210,23 +222,6 @@ function begin(
   return { intent: { ...intent, amount: view.amount_total }, method };
 }
 
-function succeed(ctx: Context, intent: PaymentIntentView, charge: ChargeView): void {
-  emit(ctx, 'charge.succeeded', charge);
-  moveIntent(
-    ctx,
-    intent.id,
-    {
-      amount: intent.amount,
-      amount_received: intent.amount,
-      last_payment_error: null,
-      latest_charge: charge.id,
-      payment_method: charge.payment_method,
-      status: 'succeeded',
-    },
-    'payment_intent.succeeded',
-  );
-}
-
 function failPayment(ctx: Context, intent: PaymentIntentView, refusal: Refusal): void {
   const { view: charge } = ctx.store.patch(charges, String(intent.latest_charge), {
     status: 'failed',
@@ -240,35 +235,7 @@ function failPayment(ctx: Context, intent: PaymentIntentView, refusal: Refusal):
   const method = ctx.store.get(paymentMethods, charge.payment_method)?.view;
   if (!method) throw new Error(`The sandbox has no payment method ${charge.payment_method}.`);
   emit(ctx, 'charge.failed', charge);
-  tellFailure(ctx, intent, charge, method, refusal);
-}
-
-function tellFailure(
-  ctx: Context,
-  intent: PaymentIntentView,
-  charge: ChargeView,
-  method: PaymentMethodView,
-  refusal: Refusal,
-): void {
-  const { decline_code, ...error } = refusal;
-  moveIntent(
-    ctx,
-    intent.id,
-    {
-      amount: intent.amount,
-      latest_charge: charge.id,
-      payment_method: null,
-      status: 'requires_payment_method',
-      last_payment_error: {
-        ...error,
-        ...(decline_code === null ? {} : { decline_code }),
-        type: method.type === 'card' ? 'card_error' : 'invalid_request_error',
-        charge: charge.id,
-        payment_method: method,
-      },
-    },
-    'payment_intent.payment_failed',
-  );
+  refuseIntent(ctx, intent, charge, method, refusal);
 }
 
 function complete(
@@ -278,41 +245,50 @@ function complete(
 ): SessionView {
   unschedule(ctx, 'expire_session', id);
   // A delayed payment gets its invoice when the money has come.
-  const invoice = paymentStatus === 'unpaid' ? null : draftFor(ctx, id);
   const before = findSession(ctx, id).view;
+  const paysInvoice = before.mode === 'payment' && paymentStatus !== 'unpaid';
+  const drafted = paysInvoice ? draftFor(ctx, id) : null;
+  if (before.mode === 'payment' && drafted === null) redeemDiscounts(ctx, id);
   const { view } = ctx.store.patch(sessions, id, {
     automatic_tax: {
       ...before.automatic_tax,
       status: before.automatic_tax.enabled ? 'complete' : null,
     },
-    invoice,
+    invoice: drafted ?? before.invoice,
     payment_status: paymentStatus,
     status: 'complete',
     url: null,
   });
   emit(ctx, 'checkout.session.completed', view);
-  if (invoice !== null) payDraft(ctx, invoice, view.payment_intent);
+  if (drafted !== null) paySessionInvoice(ctx, drafted, view.payment_intent);
   return view;
+}
+
+/** Without an invoice there is no discount object; its coupon is used all the same. */
+function redeemDiscounts(ctx: Context, id: string): void {
+  for (const { coupon, promotionCode } of findSession(ctx, id).hidden.discounts) {
+    redeemCoupon(ctx, findCoupon(ctx, coupon, 'discounts', 400), promotionCode);
+  }
 }
 
 function draftFor(ctx: Context, id: string): string | null {
   const { view, hidden } = findSession(ctx, id);
   if (!view.invoice_creation?.enabled || view.customer === null) return null;
-  return draftInvoice(ctx, view, hidden.lines, view.customer).id;
+  return draftSessionInvoice(ctx, view, hidden.lines, hidden.discounts, view.customer).id;
 }
 
-/** An invoice needs a customer; otherwise one is made only when the session asks for it. */
-function ensureCustomer(ctx: Context, id: string): string | null {
-  const { view } = findSession(ctx, id);
-  if (view.customer !== null) return view.customer;
-  if (view.customer_creation !== 'always' && !view.invoice_creation?.enabled) return null;
-  const details = view.customer_details;
-  const customer = createCustomer(ctx, {
-    email: details?.email ?? null,
-    name: details?.name ?? null,
-  });
-  ctx.store.patch(sessions, id, { customer: customer.id });
-  return customer.id;
+function typedDiscounts(
+  ctx: Context,
+  { view, hidden }: ReturnType<typeof findSession>,
+  typed: string | undefined,
+): SessionHidden['discounts'] {
+  if (typed === undefined || typed === '') return hidden.discounts;
+  const code = view.allow_promotion_codes ? findByCode(ctx, typed) : undefined;
+  if (!code) {
+    throw badRequest(`This promotion code is not valid: ${typed}`, { param: 'promotion_code' });
+  }
+  const { coupon, promotionCode } = chooseCoupon(ctx, { promotion_code: code.id }, 'discounts[0]');
+  return [{ coupon: coupon.id, promotionCode }];
 }
 
 function chosenLines(lines: readonly Line[], quantities: Readonly<Record<string, number>>): Line[] {
@@ -333,26 +309,6 @@ function chosenLines(lines: readonly Line[], quantities: Readonly<Record<string,
     }
     return withQuantity(line, wanted);
   });
-}
-
-const EMPTY_ADDRESS = {
-  city: null,
-  country: null,
-  line1: null,
-  line2: null,
-  postal_code: null,
-  state: null,
-};
-
-function billingOf(session: SessionView): BillingDetails {
-  const details = session.customer_details;
-  return {
-    address: details?.address ?? EMPTY_ADDRESS,
-    email: details?.email ?? null,
-    name: details?.name ?? null,
-    phone: null,
-    tax_id: null,
-  };
 }
 
 /** For the page and the control API. */

@@ -2,31 +2,24 @@ import { z } from 'zod';
 import { seedCatalogue } from './catalogue.ts';
 import { purchase, settle, successUrl } from './checkout.ts';
 import { API_VERSION, type Context } from './context.ts';
+import { billingControl } from './controlBilling.ts';
+import { parseControl } from './controlBody.ts';
+import type { ControlCall, ControlRoute, Instance } from './controlRoute.ts';
 import { openDelivery } from './deliveries.ts';
-import { ApiError, badRequest, noSuch, unknownUrl } from './errors.ts';
-import {
-  currentFaults,
-  DELAY_MAX_MS,
-  DUPLICATES_MAX,
-  type Faults,
-  REORDER_MAX,
-  setFaults,
-} from './faults.ts';
+import { badRequest, noSuch, unknownUrl } from './errors.ts';
+import { faultControl } from './faultControl.ts';
+import { moneyBackControl } from './moneyBackControl.ts';
 import { expireSession, findSession } from './resources/checkoutSessions.ts';
 import { createEndpoint, knownEvents } from './resources/webhookEndpoints.ts';
-import { deliveries, events, webhookEndpoints } from './tables.ts';
+import { openShopSession } from './shopSession.ts';
+import { statusControl } from './statusControl.ts';
+import { coreEvents, deliveries, events, webhookEndpoints } from './tables.ts';
+import { EVENT_VERSIONS } from './versions.ts';
 
 /** Deliveries in one answer. */
 const DELIVERY_PAGE_MAX = 1_000;
 /** Objects in one catalogue. */
 const CATALOGUE_MAX = 1_000;
-
-export interface Instance {
-  /** New for every start; tells two owners of one data directory apart. */
-  readonly instance: string;
-  readonly pid: number;
-  readonly webhookSecret: string;
-}
 
 const seedText = z.string().min(1).max(250);
 const seedMetadata = z.record(z.string().max(40), z.string().max(500));
@@ -64,18 +57,10 @@ const catalogueSchema = z.strictObject({
     .max(CATALOGUE_MAX),
 });
 
-const faultsSchema = z.strictObject({
-  duplicate: z.int().min(0).max(DUPLICATES_MAX).optional(),
-  delay_ms: z.int().min(0).max(DELAY_MAX_MS).optional(),
-  drop: z.boolean().optional(),
-  wrong_secret: z.boolean().optional(),
-  reorder: z.int().min(2).max(REORDER_MAX).optional(),
-  types: z.array(z.string()).min(1).optional(),
-  times: z.int().min(1).optional(),
-});
-
 const endpointSchema = z.strictObject({
   url: z.url({ protocol: /^https?$/ }),
+  api_version: z.enum(EVENT_VERSIONS).optional(),
+  payload: z.enum(['snapshot', 'thin']).default('snapshot'),
   secret: z.string().min(8).regex(/^\S+$/, 'no whitespace').optional(),
   name: z.string().min(1).max(100).optional(),
   enabled_events: z.array(z.string()).min(1).optional(),
@@ -96,7 +81,20 @@ const paySchema = z.strictObject({
     .optional(),
   email: z.email().optional(),
   name: z.string().max(256).optional(),
+  promotion_code: z.string().max(500).optional(),
   quantities: z.record(z.string(), z.int().min(1)).optional(),
+});
+
+const buySchema = paySchema.omit({ quantities: true }).extend({
+  price: z.string().min(1),
+  quantity: z.int().min(1).optional(),
+  customer: z.string().min(1).optional(),
+  invoice: z.boolean().optional(),
+  client_reference_id: z.string().min(1).max(200).optional(),
+  trial_days: z.int().min(1).max(730).optional(),
+  metadata: seedMetadata.optional(),
+  /** False: only the open session, to be paid by hand. */
+  pay: z.boolean().default(true),
 });
 
 const settleSchema = z.strictObject({
@@ -111,18 +109,6 @@ const NO_FUNDS = {
   decline_code: null,
   message: "The customer's account has insufficient funds to cover this payment.",
 };
-
-interface ControlRoute {
-  readonly method: 'GET' | 'POST' | 'PUT';
-  readonly pattern: RegExp;
-  readonly run: (ctx: Context, call: Call) => unknown;
-}
-interface Call {
-  readonly id: string;
-  readonly query: URLSearchParams;
-  readonly body: unknown;
-  readonly instance: Instance;
-}
 
 const routes: readonly ControlRoute[] = [
   {
@@ -141,17 +127,11 @@ const routes: readonly ControlRoute[] = [
     pattern: /^\/_sandbox\/deliveries$/,
     run: (ctx, { query }) => listDeliveries(ctx, query),
   },
-  { method: 'GET', pattern: /^\/_sandbox\/faults$/, run: (ctx) => currentFaults(ctx) },
-  {
-    method: 'PUT',
-    pattern: /^\/_sandbox\/faults$/,
-    run: (ctx, { body }) => setFaults(ctx, defined(parse(faultsSchema, body)) as Faults),
-  },
   {
     method: 'PUT',
     pattern: /^\/_sandbox\/catalogue$/,
     run: (ctx, { body }) => {
-      const catalogue = parse(catalogueSchema, body);
+      const catalogue = parseControl(catalogueSchema, body);
       seedCatalogue(ctx, catalogue);
       return { products: catalogue.products.length, prices: catalogue.prices.length };
     },
@@ -159,29 +139,42 @@ const routes: readonly ControlRoute[] = [
   {
     method: 'PUT',
     pattern: /^\/_sandbox\/webhook_endpoint$/,
-    run: (ctx, { body, instance }) => ensureEndpoint(ctx, parse(endpointSchema, body), instance),
+    run: (ctx, { body, instance }) =>
+      ensureEndpoint(ctx, parseControl(endpointSchema, body), instance),
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/events\/([^/]+)\/resend$/,
-    run: (ctx, { id, body }) => resend(ctx, id, parse(resendSchema, body).endpoint),
+    run: (ctx, { id, body }) => resend(ctx, id, parseControl(resendSchema, body).endpoint),
+  },
+  {
+    method: 'POST',
+    pattern: /^\/_sandbox\/buy$/,
+    run: (ctx, { body }) => {
+      const { pay: paid, ...given } = parseControl(buySchema, body);
+      const session = openShopSession(ctx, given);
+      return paid ? pay(ctx, session.id, given) : { outcome: 'open', session };
+    },
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/pay$/,
-    run: (ctx, { id, body }) => pay(ctx, id, parse(paySchema, body)),
+    run: (ctx, { id, body }) => pay(ctx, id, parseControl(paySchema, body)),
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/decline$/,
     run: (ctx, { id, body }) =>
-      pay(ctx, id, { ...parse(paySchema.omit({ outcome: true }), body), outcome: 'declined' }),
+      pay(ctx, id, {
+        ...parseControl(paySchema.omit({ outcome: true }), body),
+        outcome: 'declined',
+      }),
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/settle$/,
     run: (ctx, { id, body }) => {
-      const failed = parse(settleSchema, body).outcome === 'failed';
+      const failed = parseControl(settleSchema, body).outcome === 'failed';
       return { session: settle(ctx, id, failed ? NO_FUNDS : null) };
     },
   },
@@ -190,7 +183,7 @@ const routes: readonly ControlRoute[] = [
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/cancel$/,
     run: (ctx, { id, body }) => {
-      parse(emptySchema, body);
+      parseControl(emptySchema, body);
       const { view } = findSession(ctx, id);
       return { redirect_url: view.cancel_url, session: view };
     },
@@ -199,10 +192,14 @@ const routes: readonly ControlRoute[] = [
     method: 'POST',
     pattern: /^\/_sandbox\/checkout\/sessions\/([^/]+)\/expire$/,
     run: (ctx, { id, body }) => {
-      parse(emptySchema, body);
+      parseControl(emptySchema, body);
       return { session: expireSession(ctx, id) };
     },
   },
+  ...moneyBackControl,
+  ...faultControl,
+  ...statusControl,
+  ...billingControl,
 ];
 
 /** `body` is the parsed JSON, `{}` when none was sent. @throws ApiError */
@@ -214,7 +211,7 @@ export function runControl(
   for (const { method, pattern, run } of routes) {
     const found = method === request.method ? pattern.exec(request.path) : null;
     if (!found) continue;
-    const call: Call = {
+    const call: ControlCall = {
       id: decodeURIComponent(found[1] ?? ''),
       query: new URLSearchParams(request.query),
       body: request.body,
@@ -225,13 +222,20 @@ export function runControl(
   throw unknownUrl(request.method, request.path);
 }
 
-function pay(ctx: Context, id: string, given: z.output<typeof paySchema>) {
+function pay(
+  ctx: Context,
+  id: string,
+  given: Omit<z.output<typeof paySchema>, 'quantities'> & {
+    quantities?: Readonly<Record<string, number>> | undefined;
+  },
+) {
   const outcome = OUTCOMES[given.outcome];
   const result = purchase(ctx, id, {
     ...outcome,
     ...(given.card_number === undefined ? {} : { cardNumber: given.card_number }),
     email: given.email ?? emailOf(ctx, id),
     name: given.name ?? 'Sandbox Buyer',
+    ...(given.promotion_code === undefined ? {} : { promotionCode: given.promotion_code }),
     ...(given.quantities ? { quantities: given.quantities } : {}),
   });
   return {
@@ -251,22 +255,28 @@ function ensureEndpoint(
   given: z.output<typeof endpointSchema>,
   instance: Instance,
 ): { id: string; secret: string } {
-  const enabled = knownEvents(given.enabled_events ?? ['*']);
-  const present = [...ctx.store.walk(webhookEndpoints, 'oldest_first')].find(({ view }) =>
-    given.name === undefined ? view.url === given.url : view.metadata.sandbox_name === given.name,
+  const { payload, url } = given;
+  const enabled = knownEvents(given.enabled_events ?? ['*'], payload);
+  const present = [...ctx.store.walk(webhookEndpoints, 'oldest_first')].find(
+    ({ view, hidden }) =>
+      (hidden.payload ?? 'snapshot') === payload &&
+      (given.name === undefined ? view.url === url : view.metadata.sandbox_name === given.name),
   );
   if (present) {
     const secret = given.secret ?? present.hidden.secret;
+    const api_version = given.api_version ?? present.view.api_version;
     ctx.store.patch(
       webhookEndpoints,
       present.id,
-      { url: given.url, status: 'enabled', enabled_events: enabled },
+      { url, api_version, status: 'enabled', enabled_events: enabled },
       { secret },
     );
     return { id: present.id, secret };
   }
   const { id, hidden } = createEndpoint(ctx, {
-    url: given.url,
+    url,
+    payload,
+    api_version: given.api_version,
     enabled_events: enabled,
     secret: given.secret ?? instance.webhookSecret,
     ...(given.name === undefined ? {} : { metadata: { sandbox_name: given.name } }),
@@ -274,11 +284,16 @@ function ensureEndpoint(
   return { id, secret: hidden.secret };
 }
 
+/** A thin event goes to thin endpoints, and only to them. */
 function resend(ctx: Context, id: string, endpoint: string | undefined) {
-  const event = ctx.store.get(events, id)?.view;
+  const core = ctx.store.get(coreEvents, id)?.view;
+  const event = core ?? ctx.store.get(events, id)?.view;
   if (!event) throw noSuch('event', id, 'id', 404);
   const targets = [...ctx.store.walk(webhookEndpoints, 'oldest_first')].filter(
-    (row) => row.view.status === 'enabled' && (endpoint === undefined || row.id === endpoint),
+    ({ id: target, view, hidden }) =>
+      view.status === 'enabled' &&
+      (hidden.payload === 'thin') === (core !== undefined) &&
+      (endpoint === undefined || target === endpoint),
   );
   if (targets.length === 0) {
     throw badRequest('There is no enabled webhook endpoint to send this event to.', {
@@ -303,19 +318,4 @@ function listDeliveries(ctx: Context, query: URLSearchParams) {
     data.push(view);
   }
   return { data, has_more: false };
-}
-
-function parse<T>(schema: z.ZodType<T>, body: unknown): T {
-  const result = schema.safeParse(body);
-  if (result.success) return result.data;
-  throw new ApiError(400, {
-    type: 'invalid_request_error',
-    message: result.error.issues
-      .map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`)
-      .join('; '),
-  });
-}
-
-function defined(given: object): object {
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }

@@ -27,9 +27,10 @@ export type DeliveryView = {
   /** Regular attempts made; copies do not count. */
   tries: number;
   attempts: Attempt[];
-  /** Wall clock, milliseconds; null when nothing more will be sent, or while held for reordering. */
+  /** Account's clock, milliseconds; null when nothing more will be sent, or while held to reorder. */
   next_attempt_at: number | null;
   fault: FaultPlan | null;
+  /** Account's clock, milliseconds. */
   created: number;
 };
 
@@ -40,7 +41,8 @@ const FORGET_LOOK_MAX = 100;
 
 /**
  * Opens the delivery of an event to an endpoint; the deliverer sees it when the transaction commits.
- * Times are wall clock, not the account's: receivers check the signature's age by their own clock.
+ * Planned in the account's clock, so that advancing it sends and retries. Only the attempts and their
+ * signatures have wall clock times: receivers check the signature's age by their own clock.
  */
 export function openDelivery(
   ctx: Context,
@@ -48,13 +50,14 @@ export function openDelivery(
   endpoint: string,
   options: { faults: boolean } = { faults: true },
 ): DeliveryView {
-  const fault = options.faults ? takeFaultPlan(ctx, event.type) : null;
-  const now = Date.now();
+  const id = ctx.newId('whd_', 24);
+  const fault = options.faults ? takeFaultPlan(ctx, { id, type: event.type, endpoint }) : null;
+  const now = ctx.now();
   const { view } = add(
     ctx,
     deliveries,
     {
-      id: ctx.newId('whd_', 24),
+      id,
       object: 'sandbox.delivery',
       event: event.id,
       event_type: event.type,
@@ -96,7 +99,7 @@ export function recordAttempt(
     attempts,
     tries: before.tries + 1,
     status: wait === undefined ? 'failed' : 'pending',
-    next_attempt_at: wait === undefined ? null : Date.now() + wait,
+    next_attempt_at: wait === undefined ? null : ctx.now() + wait,
   });
 }
 

@@ -1,17 +1,34 @@
+import { createAdvancer } from './advance.ts';
 import { createApi } from './api.ts';
+import { billingTasks } from './billing/renew.ts';
 import { checkoutTasks } from './checkout.ts';
+import { createClock } from './clock.ts';
 import type { Context } from './context.ts';
-import { type Instance, runControl } from './control.ts';
+import { runControl } from './control.ts';
+import { runClock } from './controlClock.ts';
+import type { Instance } from './controlRoute.ts';
 import { createDeliverer } from './deliverer.ts';
 import { ApiError, badRequest } from './errors.ts';
 import { type ByteSource, randomText } from './ids.ts';
 import type { Journal } from './journal.ts';
+import { openDisputeTasks } from './openDispute.ts';
+import { dashboard, dashboardAction } from './pages/dashboard.ts';
 import { servePage } from './pages/pages.ts';
 import { checkoutUrl } from './resources/checkoutView.ts';
+import { disputeTasks } from './resources/disputes.ts';
+import { refundTasks } from './resources/refunds.ts';
 import type { Answer, Request } from './server.ts';
 import { createStore } from './store.ts';
 import { sessions } from './tables.ts';
-import { createTaskRunner } from './tasks.ts';
+import { createTaskRunner, type TaskHandlers } from './tasks.ts';
+
+const taskHandlers: TaskHandlers = {
+  ...checkoutTasks,
+  ...billingTasks,
+  ...refundTasks,
+  ...openDisputeTasks,
+  ...disputeTasks,
+};
 
 /** What a winston or pino logger offers. */
 export interface Logger {
@@ -33,8 +50,15 @@ interface EngineOptions {
   readonly logger: Logger;
 }
 
+interface ControlRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly query: string;
+  readonly body: unknown;
+}
+
 interface Engine {
-  handle(request: Request): Answer;
+  handle(request: Request): Answer | Promise<Answer>;
   stop(): Promise<void>;
 }
 
@@ -43,9 +67,10 @@ export function createEngine(options: EngineOptions): Engine {
   const { logger } = options;
   const store = createStore(options.journal);
   store.compact();
+  const clock = createClock(store, options.now);
   const ctx: Context = {
     store,
-    now: options.now,
+    now: clock.now,
     origin: () => options.origin,
     settleDelayMs: options.delaySettleMs,
     request: null,
@@ -56,7 +81,7 @@ export function createEngine(options: EngineOptions): Engine {
       error: (error as Partial<Error> | null)?.stack ?? String(error),
     });
   const api = createApi({ ctx, secretKey: options.secretKey, onDefect });
-  const taskRunner = createTaskRunner({ ctx, handlers: checkoutTasks, onError: onDefect });
+  const taskRunner = createTaskRunner({ ctx, clock, handlers: taskHandlers, onError: onDefect });
   const deliverer = createDeliverer({
     ctx,
     retryScheduleMs: options.retryScheduleMs,
@@ -67,24 +92,40 @@ export function createEngine(options: EngineOptions): Engine {
       else logger.warn(`webhook ${delivery.event_type} not delivered`, details);
     },
   });
+  const advancer = createAdvancer({ store, clock, tasks: taskRunner, attempts: deliverer });
+  // A process killed while it advanced left the clock held.
+  store.transaction(() => clock.release());
   moveOpenSessions(ctx);
   taskRunner.tick();
+  const desk = {
+    ctx,
+    isFrozen: clock.isFrozen,
+    act: (call: Omit<ControlRequest, 'query'>) => act({ ...call, query: '' }),
+  };
 
-  function handle(request: Request): Answer {
+  function handle(request: Request): Answer | Promise<Answer> {
     // What has become due happens before anything is answered.
-    taskRunner.tickIfDue();
+    if (advancer.target() === null) taskRunner.tick();
     if (request.path.startsWith('/_sandbox/')) return control(request);
     if (request.path.startsWith('/v1/') || request.path.startsWith('/v2/')) {
       const answer = api(request);
       return { ...answer, headers: { ...answer.headers, 'content-type': 'application/json' } };
     }
+    if (request.path === '/') return dashboard(desk, request.query);
+    if (request.path.startsWith('/dashboard/') && request.method === 'POST') {
+      return dashboardAction(desk, request);
+    }
     return servePage(ctx, request);
   }
 
-  function control(request: Request): Answer {
+  async function act(call: ControlRequest): Promise<unknown> {
+    const clockAnswer = await runClock({ store, clock, advancer }, call);
+    return clockAnswer ?? runControl(ctx, options.instance, call);
+  }
+
+  async function control(request: Request): Promise<Answer> {
     try {
-      const body = jsonBody(request);
-      return json(200, runControl(ctx, options.instance, { ...request, body }));
+      return json(200, await act({ ...request, body: jsonBody(request) }));
     } catch (error) {
       if (error instanceof ApiError) return json(error.status, { error: error.body });
       onDefect(error);

@@ -20,13 +20,26 @@ interface ErrorBody {
 export class ApiError extends Error {
   readonly status: number;
   readonly body: ErrorBody;
+  /** What was done before it stays done: a refused payment is an answer, not a broken request. */
+  readonly keepsChanges: boolean;
 
-  constructor(status: number, body: ErrorBody) {
+  constructor(status: number, body: ErrorBody, keepsChanges = false) {
     super(body.message);
     this.name = 'ApiError';
     this.status = status;
     this.body = body;
+    this.keepsChanges = keepsChanges;
   }
+}
+
+/** 402, as Stripe answers a refused card. */
+export function cardError(
+  refusal: { code: string; decline_code: string | null; message: string },
+  keepsChanges: boolean,
+): ApiError {
+  const { code, decline_code, message } = refusal;
+  const declined = decline_code === null ? {} : { decline_code };
+  return new ApiError(402, { type: 'card_error', code, message, ...declined }, keepsChanges);
 }
 
 /** 400: the request itself is wrong. `param` uses the form spelling, e.g. `line_items[0][price]`. */

@@ -1,93 +1,104 @@
-import type { Catalogue } from './catalogue.ts';
+import type { AdvanceAnswer } from './controlClock.ts';
 import type { DeliveryView } from './deliveries.ts';
-import type { Faults } from './faults.ts';
+import type { AdvanceBy, Sandbox } from './handle.types.ts';
 import { askLocal } from './localJson.ts';
+import type { DisputeView } from './resources/disputeView.ts';
+import type { RefundView } from './resources/refundView.ts';
 import type { Secrets } from './secrets.ts';
 
 const CALL_TIMEOUT_MS = 10_000;
-
-/** How a session is paid without a browser. */
-export interface PayOptions {
-  /** Default `succeeded`. The two `..._later` ways are bank debits, unpaid at first. */
-  readonly outcome?: 'succeeded' | 'declined' | 'settles_later' | 'fails_later';
-  /** A Stripe test card; overrides the card of the outcome. */
-  readonly card_number?: string;
-  readonly email?: string;
-  readonly name?: string;
-  /** By line item id, where the session lets quantities be changed. */
-  readonly quantities?: Readonly<Record<string, number>>;
-}
-
-export interface PayResult {
-  readonly outcome: 'complete' | 'declined';
-  readonly session: { readonly id: string; readonly payment_status: string };
-  readonly redirect_url: string | null;
-}
-
-/** A running sandbox, in this process or in another one. Every call rejects with a clear error. */
-export interface Sandbox extends Secrets {
-  /** E.g. `http://127.0.0.1:4010`. Changes only when a joined sandbox had to move. */
-  readonly origin: string;
-  readonly host: string;
-  readonly port: number;
-  /** True while another process serves it. */
-  readonly joined: boolean;
-  /** Ends this process's part: closes the server it owns, or only stops watching a joined one. */
-  stop(): Promise<void>;
-  /**
-   * Makes sure that events are sent to `url`; repeatable. With `name` the endpoint of that name is
-   * moved to the new URL, which keeps a server on a changing port from leaving dead endpoints.
-   * Without `secret` an existing endpoint keeps its own and a new one gets `webhookSecret`.
-   */
-  ensureWebhookEndpoint(given: {
-    url: string;
-    secret?: string | undefined;
-    name?: string | undefined;
-    enabledEvents?: string[] | undefined;
-  }): Promise<{ id: string; secret: string }>;
-  /** Creates or updates products and prices with these ids; repeatable. */
-  seedCatalogue(catalogue: Catalogue): Promise<void>;
-  pay(sessionId: string, options?: PayOptions): Promise<PayResult>;
-  /** Ends a bank debit now. */
-  settle(sessionId: string, outcome?: 'succeeded' | 'failed'): Promise<void>;
-  /** Replaces the faults of deliveries; `{}` ends them. */
-  setFaults(faults: Faults): Promise<void>;
-  /** Newest first, at most 1,000. */
-  deliveries(filter?: { event?: string; type?: string; status?: string }): Promise<DeliveryView[]>;
-  /** Sends an event once more, with a fresh signature. */
-  resend(eventId: string, endpointId?: string): Promise<void>;
-}
+/** Of one piece of an advance: it may wait for endpoints that do not answer. */
+const ADVANCE_TIMEOUT_MS = 300_000;
+/** Pieces of one advance; with the steps of each a bound on what one call may set in motion. */
+const ADVANCE_PIECES_MAX = 10_000;
 
 type Calls = Omit<Sandbox, 'origin' | 'host' | 'port' | 'joined' | 'stop' | keyof Secrets>;
 
 /** Everything goes through the control API, so it is the same for an owner and for who joined. */
 export function createCalls(origin: () => string): Calls {
-  async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const answer = await askLocal(method, `${origin()}/_sandbox/${path}`, body, CALL_TIMEOUT_MS);
+  async function call<T>(
+    method: string,
+    path: string,
+    body?: unknown,
+    timeoutMs = CALL_TIMEOUT_MS,
+  ): Promise<T> {
+    const answer = await askLocal(method, `${origin()}/_sandbox/${path}`, body, timeoutMs);
     if (answer.status === 200) return answer.body as T;
     const { error } = (answer.body ?? {}) as { error?: { message: string } };
     throw new Error(`Stripe sandbox: ${error?.message ?? `HTTP ${answer.status}`}`);
   }
-  const session = (id: string) => `checkout/sessions/${encodeURIComponent(id)}`;
+  const segment = encodeURIComponent;
+  const session = (id: string) => `checkout/sessions/${segment(id)}`;
+  const customer = (id: string) => `customers/${segment(id)}`;
   return {
-    ensureWebhookEndpoint: ({ url, secret, name, enabledEvents }) =>
-      call('PUT', 'webhook_endpoint', { url, secret, name, enabled_events: enabledEvents }),
+    ensureWebhookEndpoint: ({ enabledEvents, apiVersion, ...given }) =>
+      call('PUT', 'webhook_endpoint', {
+        ...given,
+        enabled_events: enabledEvents,
+        api_version: apiVersion,
+      }),
     async seedCatalogue(catalogue) {
       await call('PUT', 'catalogue', catalogue);
     },
     pay: (id, options = {}) => call('POST', `${session(id)}/pay`, options),
+    buy: (order) => call('POST', 'buy', order),
     async settle(id, outcome = 'succeeded') {
       await call('POST', `${session(id)}/settle`, { outcome });
     },
-    async setFaults(faults) {
-      await call('PUT', 'faults', faults);
+    refund: async (id, options = {}) =>
+      (await call<{ refund: RefundView }>('POST', `charges/${segment(id)}/refund`, options)).refund,
+    endRefund: async (id, status, reason) =>
+      (await call<{ refund: RefundView }>('POST', `refunds/${segment(id)}/end`, { status, reason }))
+        .refund,
+    dispute: async (id, options = {}) =>
+      (await call<{ dispute: DisputeView }>('POST', `charges/${segment(id)}/dispute`, options))
+        .dispute,
+    decideDispute: async (id, status) =>
+      (await call<{ dispute: DisputeView }>('POST', `disputes/${segment(id)}/decide`, { status }))
+        .dispute,
+    status: () => call('GET', 'status'),
+    checkBooks: () => call('GET', 'books'),
+    async setCard(id, cardNumber) {
+      await call('POST', `${customer(id)}/card`, { card_number: cardNumber });
     },
+    async failNextPayments(id, options = {}) {
+      await call('POST', `${customer(id)}/fail_payments`, options);
+    },
+    renew: (id) => call('POST', `subscriptions/${segment(id)}/renew`, {}),
+    payInvoice: (id, options = {}) => call('POST', `invoices/${segment(id)}/pay`, options),
+    setSettings: (change) => call('PUT', 'settings', change),
+    clock: () => call('GET', 'clock'),
+    async advance(by, onProgress) {
+      let next: AdvanceBy = by;
+      let tasks = 0;
+      let attempts = 0;
+      for (let piece = 0; piece < ADVANCE_PIECES_MAX; piece += 1) {
+        const so = await call<AdvanceAnswer>('POST', 'clock/advance', next, ADVANCE_TIMEOUT_MS);
+        tasks += so.tasks;
+        attempts += so.attempts;
+        const sum = { ...so, tasks, attempts };
+        onProgress?.(sum);
+        if (so.done) return sum;
+        next = { to: so.target_iso };
+      }
+      throw new Error('Stripe sandbox: there is always more due; the advance was given up.');
+    },
+    freeze: () => call('POST', 'clock/freeze', {}),
+    flow: () => call('POST', 'clock/flow', {}),
+    async setFaults(faults) {
+      await call('PUT', 'faults', { rules: [faults].flat() });
+    },
+    async setApiFaults(...rules) {
+      await call('PUT', 'api_faults', { rules });
+    },
+    restrictedKey: async (permissions) =>
+      (await call<{ key: string }>('POST', 'restricted_keys', { permissions })).key,
     async deliveries(filter = {}) {
       const query = new URLSearchParams(filter);
       return (await call<{ data: DeliveryView[] }>('GET', `deliveries?${query}`)).data;
     },
     async resend(id, endpoint) {
-      await call('POST', `events/${encodeURIComponent(id)}/resend`, { endpoint });
+      await call('POST', `events/${segment(id)}/resend`, { endpoint });
     },
   };
 }

@@ -33,3 +33,10 @@ export function randomText(bytes: ByteSource, length: number): string {
   }
   return text;
 }
+
+/** A coin decided by an id, so that the same seed throws the same one. `probability` from 0 to 1. */
+export function chance(id: string, probability: number): boolean {
+  if (probability >= 1) return true;
+  const word = createHash('sha256').update(`chance:${id}`).digest().readUInt32BE(0);
+  return word / 2 ** 32 < probability;
+}

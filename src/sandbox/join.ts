@@ -1,4 +1,5 @@
-import { createCalls, type Sandbox } from './handle.ts';
+import { createCalls } from './handle.ts';
+import type { Sandbox } from './handle.types.ts';
 import { systemBytes } from './ids.ts';
 import { askHealth, claim, type Owner, readOwner, stateOf } from './ownership.ts';
 import { loadSecrets } from './secrets.ts';

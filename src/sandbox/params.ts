@@ -101,6 +101,15 @@ export const decimal: Optional<string> = value((raw, path) => {
   return raw;
 });
 
+/** Above 0 and at most 100, with at most two places. */
+export const percent: Optional<number> = value((raw, path) => {
+  const parsed = /^\d{1,3}(\.\d{1,2})?$/.test(raw) ? Number(raw) : 0;
+  if (parsed <= 0 || parsed > 100) {
+    throw badRequest(`Invalid ${path}: must be greater than 0 and at most 100`, { param: path });
+  }
+  return parsed;
+});
+
 export const flag: Optional<boolean> = value((raw, path) => {
   if (raw === 'true' || raw === 'false') return raw === 'true';
   throw badRequest(`Invalid boolean: ${raw}`, { param: path, code: 'parameter_invalid_boolean' });
@@ -113,6 +122,12 @@ export function choice<const C extends string>(...choices: C[]): Optional<C> {
     const listed = new Intl.ListFormat('en', { type: 'disjunction' }).format(choices);
     throw badRequest(`Invalid ${path}: must be one of ${listed}`, { param: path });
   }, choices);
+}
+
+/** A time in seconds, or one of the words. */
+export function timeOr<const C extends string>(...words: C[]): Optional<number | C> {
+  const time = integer({ min: 0 });
+  return value((raw, path) => words.find((word) => word === raw) ?? time.parse(raw, path));
 }
 
 export const url: Optional<string> = value((raw, path) => {

@@ -1,16 +1,33 @@
 import type { ExpandRegistry } from './expand.ts';
 import { accountRoutes } from './resources/account.ts';
+import {
+  balanceTransactionExpandable,
+  balanceTransactionRoutes,
+} from './resources/balanceTransactions.ts';
 import { chargeExpandable, chargeRoutes } from './resources/charges.ts';
 import { itemExpandable, sessionExpandable, sessionRoutes } from './resources/checkoutSessions.ts';
-import { customerRoutes } from './resources/customers.ts';
+import { coreEventRoutes } from './resources/coreEvents.ts';
+import { couponRoutes } from './resources/coupons.ts';
+import { creditNoteExpandable, creditNoteRoutes } from './resources/creditNotes.ts';
+import { customerBalanceRoutes } from './resources/customerBalance.ts';
+import { customerRoutes } from './resources/customerRoutes.ts';
+import { disputeExpandable, disputeRoutes } from './resources/disputes.ts';
 import { eventRoutes } from './resources/events.ts';
+import { invoiceItemExpandable, invoiceItemRoutes } from './resources/invoiceItemRoutes.ts';
 import { invoicePaymentExpandable, invoicePaymentRoutes } from './resources/invoicePayments.ts';
 import { invoiceExpandable, invoiceLineExpandable, invoiceRoutes } from './resources/invoices.ts';
 import { paymentIntentExpandable, paymentIntentRoutes } from './resources/paymentIntents.ts';
-import { paymentMethodExpandable, paymentMethodRoutes } from './resources/paymentMethods.ts';
+import { paymentMethodExpandable, paymentMethodRoutes } from './resources/paymentMethodRoutes.ts';
 import { portalSessionRoutes } from './resources/portalSessions.ts';
 import { priceExpandable, priceRoutes } from './resources/prices.ts';
 import { productExpandable, productRoutes } from './resources/products.ts';
+import { promotionCodeExpandable, promotionCodeRoutes } from './resources/promotionCodes.ts';
+import { refundExpandable, refundRoutes } from './resources/refunds.ts';
+import {
+  subscriptionExpandable,
+  subscriptionItemExpandable,
+  subscriptionRoutes,
+} from './resources/subscriptions.ts';
 import { webhookEndpointRoutes } from './resources/webhookEndpoints.ts';
 import type { Route } from './route.ts';
 
@@ -20,13 +37,23 @@ export const apiRoutes: readonly Route[] = [
   ...productRoutes,
   ...priceRoutes,
   ...customerRoutes,
+  ...customerBalanceRoutes,
+  ...couponRoutes,
+  ...promotionCodeRoutes,
+  ...subscriptionRoutes,
+  ...invoiceItemRoutes,
   ...sessionRoutes,
   ...paymentIntentRoutes,
   ...paymentMethodRoutes,
   ...chargeRoutes,
+  ...refundRoutes,
+  ...disputeRoutes,
+  ...creditNoteRoutes,
+  ...balanceTransactionRoutes,
   ...invoiceRoutes,
   ...invoicePaymentRoutes,
   ...eventRoutes,
+  ...coreEventRoutes,
   ...webhookEndpointRoutes,
   ...portalSessionRoutes,
 ];
@@ -40,7 +67,15 @@ export const expandable: ExpandRegistry = {
   payment_intent: paymentIntentExpandable,
   payment_method: paymentMethodExpandable,
   charge: chargeExpandable,
+  refund: refundExpandable,
+  dispute: disputeExpandable,
+  credit_note: creditNoteExpandable,
+  balance_transaction: balanceTransactionExpandable,
   invoice: invoiceExpandable,
   line_item: invoiceLineExpandable,
   invoice_payment: invoicePaymentExpandable,
+  invoiceitem: invoiceItemExpandable,
+  promotion_code: promotionCodeExpandable,
+  subscription: subscriptionExpandable,
+  subscription_item: subscriptionItemExpandable,
 };

@@ -15,10 +15,12 @@ export interface Request {
 }
 export interface Answer {
   readonly status: number;
+  /** The connection is cut instead of answering: a fault somebody asked for. */
+  readonly lost?: boolean;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
-export type Handler = (request: Request) => Answer;
+export type Handler = (request: Request) => Answer | Promise<Answer>;
 
 export interface Listener {
   readonly server: Server;
@@ -75,7 +77,11 @@ async function serve(
     const body = await readBody(incoming);
     const [path = '/', query = ''] = splitOnce(incoming.url ?? '/', '?');
     const { method = 'GET', headers } = incoming;
-    const answer = handler({ method, path, query, headers, body });
+    const answer = await handler({ method, path, query, headers, body });
+    if (answer.lost) {
+      incoming.socket.destroy();
+      return;
+    }
     response.writeHead(answer.status, answer.headers).end(method === 'HEAD' ? '' : answer.body);
   } catch (error) {
     if (response.headersSent || incoming.destroyed) return;

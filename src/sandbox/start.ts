@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { ATTEMPT_TIMEOUT_MS, RETRY_SCHEDULE_MS } from './deliverer.ts';
 import { createEngine, type Logger } from './engine.ts';
-import { createCalls, type Sandbox } from './handle.ts';
+import { createCalls } from './handle.ts';
+import type { Sandbox } from './handle.types.ts';
 import { type ByteSource, seededBytes, systemBytes } from './ids.ts';
 import { createJournal } from './journal.ts';
 import { claim, type Owner, publish, readOwner, stateOf } from './ownership.ts';

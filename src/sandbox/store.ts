@@ -4,12 +4,17 @@ import type { JsonObject, View } from './json.ts';
 /** A typed name of a set of objects. Each resource file declares its own. */
 export interface Collection<V extends View = View, H = JsonObject> {
   readonly name: string;
+  /** Values by which rows are looked up, e.g. their customer; null: not in this index. */
+  readonly indexes: Readonly<Record<string, (row: Row<V, H>) => string | null>>;
   /** Only for the type checker. */
   readonly row?: Row<V, H>;
 }
 
-export function collection<V extends View, H = JsonObject>(name: string): Collection<V, H> {
-  return { name };
+export function collection<V extends View, H = JsonObject>(
+  name: string,
+  indexes: Collection<V, H>['indexes'] = {},
+): Collection<V, H> {
+  return { name, indexes };
 }
 
 /** Positions of removed rows are reclaimed once there are this many, and more than half. */
@@ -19,6 +24,15 @@ interface Table {
   readonly rows: Map<string, { row: Row<View, unknown>; position: number }>;
   order: (string | null)[];
   holes: number;
+  /** No row stands before this position: forgetting the oldest row must not pass over all holes. */
+  first: number;
+  /** Ids by index name and value, kept from the first lookup on. */
+  readonly indexes: Map<string, Index>;
+}
+
+interface Index {
+  readonly keyOf: (row: Row<View, unknown>) => string | null;
+  readonly ids: Map<string, Set<string>>;
 }
 
 /**
@@ -36,14 +50,16 @@ export interface Store {
     view: Partial<V>,
     hidden?: Partial<H>,
   ): Row<V, H>;
-  remove(from: Collection<View, unknown>, id: string): void;
+  remove<V extends View, H>(from: Collection<V, H>, id: string): void;
   /** Lazily walks one way, starting beyond the row `beyond` when it is given. */
   walk<V extends View, H>(
     from: Collection<V, H>,
     way: 'newest_first' | 'oldest_first',
     beyond?: string,
   ): Generator<Row<V, H>>;
-  size(of: Collection<View, unknown>): number;
+  /** The rows whose index has this value, in the order they came to have it. */
+  lookUp<V extends View, H>(from: Collection<V, H>, index: string, value: string): Row<V, H>[];
+  size<V extends View, H>(of: Collection<V, H>): number;
   transaction<T>(work: () => T): T;
   /** Called after each committed transaction with what it wrote. */
   onCommit(listener: (changes: readonly Change[]) => void): void;
@@ -59,15 +75,17 @@ export function createStore(journal?: Journal): Store {
   function table(name: string): Table {
     let found = tables.get(name);
     if (!found) {
-      found = { rows: new Map(), order: [], holes: 0 };
+      found = { rows: new Map(), order: [], holes: 0, first: 0, indexes: new Map() };
       tables.set(name, found);
     }
     return found;
   }
 
   function applyPut(name: string, row: Row<View, unknown>): void {
-    const { rows, order } = table(name);
+    const target = table(name);
+    const { rows, order } = target;
     const present = rows.get(row.id);
+    reindex(target, present?.row, row);
     if (present) {
       present.row = row;
     } else {
@@ -80,9 +98,13 @@ export function createStore(journal?: Journal): Store {
     const target = table(name);
     const present = target.rows.get(id);
     if (!present) return;
+    reindex(target, present.row, undefined);
     target.rows.delete(id);
     target.order[present.position] = null;
     target.holes += 1;
+    while (target.first < target.order.length && target.order[target.first] === null) {
+      target.first += 1;
+    }
     // Never inside a transaction: its undo steps remember positions.
     if (!open) reclaim(target);
   }
@@ -95,6 +117,45 @@ export function createStore(journal?: Journal): Store {
       if (entry) entry.position = position;
     });
     target.holes = 0;
+    target.first = 0;
+  }
+
+  function reindex(
+    { indexes }: Table,
+    before: Row<View, unknown> | undefined,
+    after: Row<View, unknown> | undefined,
+  ): void {
+    for (const { keyOf, ids } of indexes.values()) {
+      const old = before ? keyOf(before) : null;
+      const fresh = after ? keyOf(after) : null;
+      if (old === fresh) continue;
+      if (old !== null && before) ids.get(old)?.delete(before.id);
+      if (fresh !== null && after) listOf(ids, fresh).add(after.id);
+    }
+  }
+
+  function listOf(ids: Map<string, Set<string>>, value: string): Set<string> {
+    let list = ids.get(value);
+    if (!list) {
+      list = new Set();
+      ids.set(value, list);
+    }
+    return list;
+  }
+
+  function indexOf<V extends View, H>(from: Collection<V, H>, name: string): Index {
+    const target = table(from.name);
+    const present = target.indexes.get(name);
+    if (present) return present;
+    const keyOf = from.indexes[name] as Index['keyOf'] | undefined;
+    if (!keyOf) throw new Error(`The sandbox has no index ${name} of ${from.name}.`);
+    const index: Index = { keyOf, ids: new Map() };
+    for (const row of store.walk(from, 'oldest_first')) {
+      const value = keyOf(row as Row<View, unknown>);
+      if (value !== null) listOf(index.ids, value).add(row.id);
+    }
+    target.indexes.set(name, index);
+    return index;
   }
 
   function writing(): { changes: Change[]; undo: (() => void)[] } {
@@ -143,6 +204,8 @@ export function createStore(journal?: Journal): Store {
         target.rows.set(id, { row, position });
         target.order[position] = id;
         target.holes -= 1;
+        target.first = Math.min(target.first, position);
+        reindex(target, undefined, row);
       });
       changes.push(['del', from.name, id]);
     },
@@ -151,15 +214,20 @@ export function createStore(journal?: Journal): Store {
       way: 'newest_first' | 'oldest_first',
       beyond?: string,
     ) {
-      const { order, rows } = table(from.name);
+      const { order, rows, first } = table(from.name);
       const step = way === 'newest_first' ? -1 : 1;
       const start = beyond === undefined ? undefined : rows.get(beyond)?.position;
-      let position = start === undefined ? (step === 1 ? 0 : order.length - 1) : start + step;
+      let position = start === undefined ? (step === 1 ? first : order.length - 1) : start + step;
       for (; position >= 0 && position < order.length; position += step) {
         const id = order[position];
         const entry = id === null || id === undefined ? undefined : rows.get(id);
         if (entry) yield entry.row as Row<V, H>;
       }
+    },
+    lookUp<V extends View, H>(from: Collection<V, H>, name: string, value: string) {
+      const { rows } = table(from.name);
+      const ids = indexOf(from, name).ids.get(value) ?? [];
+      return [...ids].map((id) => rows.get(id)?.row as Row<V, H>);
     },
     size: (of) => table(of.name).rows.size,
     transaction(work) {

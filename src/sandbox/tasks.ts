@@ -1,4 +1,6 @@
+import type { Clock } from './clock.ts';
 import { add, type Context } from './context.ts';
+import { createDueQueue } from './dueQueue.ts';
 import { tasks } from './tables.ts';
 
 /** Work that becomes due at a time of the simulated account. Kept in the store, so it survives. */
@@ -9,7 +11,19 @@ export type Task = {
   /** Milliseconds, in the clock of `Context.now`. */
   due_at: number;
 };
-type TaskKind = 'expire_session' | 'settle_session';
+type TaskKind =
+  | 'cancel_subscription'
+  | 'end_dispute'
+  | 'expire_incomplete'
+  | 'expire_session'
+  | 'finalize_invoice'
+  | 'open_dispute'
+  | 'renew_subscription'
+  | 'resume_collection'
+  | 'retry_invoice'
+  | 'settle_refund'
+  | 'settle_session'
+  | 'trial_will_end';
 export type TaskHidden = { subject: string };
 
 /** One task per kind and subject: scheduling it again moves it. */
@@ -26,67 +40,86 @@ function taskId(kind: TaskKind, subject: string): string {
   return `${kind}:${subject}`;
 }
 
-export type TaskHandlers = Readonly<Record<TaskKind, (ctx: Context, subject: string) => void>>;
+export type TaskHandler = (ctx: Context, subject: string) => void;
+export type TaskHandlers = Readonly<Record<TaskKind, TaskHandler>>;
 
 /** Longest sleep between two looks at the tasks: a jump of the injected clock is seen by then. */
 const TASK_LOOK_MAX_MS = 1_000;
 
 interface TaskRunner {
-  /** Runs everything due now, each task in its own transaction, and waits for the next. */
+  /** Runs everything due now in the order of time, each task in its own transaction and instant. */
   tick(): void;
-  /** Cheap: looks at the tasks only when one of them is due. */
-  tickIfDue(): void;
+  /** Null when nothing is planned. Milliseconds. */
+  nextDueAt(): number | null;
+  /** Runs the earliest task, with the account's clock moved to `atMs` in the same transaction. */
+  runNext(atMs: number): void;
   stop(): void;
 }
 
 export function createTaskRunner(deps: {
   ctx: Context;
+  clock: Clock;
   handlers: TaskHandlers;
   onError: (error: unknown) => void;
 }): TaskRunner {
-  const { ctx, handlers } = deps;
+  const { ctx, clock, handlers } = deps;
+  const queue = createDueQueue();
   let timer: NodeJS.Timeout | undefined;
   let wakesAt = Number.POSITIVE_INFINITY;
   let stopped = false;
 
-  function arm(dueAtMs: number): void {
-    if (stopped || dueAtMs >= wakesAt) return;
+  function arm(): void {
+    const next = queue.peek();
+    if (stopped || !next || next.dueAtMs >= wakesAt) return;
     clearTimeout(timer);
-    wakesAt = dueAtMs;
-    const delay = Math.min(Math.max(0, dueAtMs - ctx.now()), TASK_LOOK_MAX_MS);
+    wakesAt = next.dueAtMs;
+    const delay = Math.min(Math.max(0, next.dueAtMs - ctx.now()), TASK_LOOK_MAX_MS);
     timer = setTimeout(tick, delay);
     timer.unref();
   }
 
   function tick(): void {
     wakesAt = Number.POSITIVE_INFINITY;
-    const due = [...ctx.store.walk(tasks, 'oldest_first')];
-    for (const { id, view, hidden } of due) {
-      if (view.due_at > ctx.now()) continue;
-      try {
-        ctx.store.transaction(() => {
-          ctx.store.remove(tasks, id);
-          handlers[view.kind](ctx, hidden.subject);
-        });
-      } catch (error) {
-        // A task that fails always would be tried for ever: it is dropped, and said.
-        ctx.store.transaction(() => ctx.store.remove(tasks, id));
-        deps.onError(error);
-      }
+    for (let next = queue.peek(); next && next.dueAtMs <= ctx.now(); next = queue.peek()) {
+      run(next.id, next.dueAtMs, () => {});
     }
-    for (const { view } of ctx.store.walk(tasks, 'oldest_first')) arm(view.due_at);
+    arm();
+  }
+
+  function run(id: string, atMs: number, before: () => void): void {
+    const found = ctx.store.get(tasks, id);
+    try {
+      clock.during(atMs, () =>
+        ctx.store.transaction(() => {
+          before();
+          ctx.store.remove(tasks, id);
+          if (found) handlers[found.view.kind](ctx, found.hidden.subject);
+        }),
+      );
+    } catch (error) {
+      // A task that fails always would be tried for ever: it is dropped, and said.
+      ctx.store.transaction(() => ctx.store.remove(tasks, id));
+      deps.onError(error);
+    }
   }
 
   ctx.store.onCommit((changes) => {
     for (const change of changes) {
-      if (change[0] === 'put' && change[1] === tasks.name) arm((change[2].view as Task).due_at);
+      if (change[1] !== tasks.name) continue;
+      if (change[0] === 'put') queue.set(change[2].id, (change[2].view as Task).due_at);
+      else queue.delete(change[2]);
     }
+    arm();
   });
+  for (const { id, view } of ctx.store.walk(tasks, 'oldest_first')) queue.set(id, view.due_at);
+  arm();
 
   return {
     tick,
-    tickIfDue() {
-      if (ctx.now() >= wakesAt) tick();
+    nextDueAt: () => queue.peek()?.dueAtMs ?? null,
+    runNext(atMs) {
+      const next = queue.peek();
+      if (next) run(next.id, atMs, () => clock.moveTo(atMs));
     },
     stop() {
       stopped = true;

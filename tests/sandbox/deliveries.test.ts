@@ -58,7 +58,7 @@ describe('deliveries', () => {
   it.each([
     ['a misspelt event', { enabled_events: ['checkout.session.complete'] }, 'enabled_events[0]'],
     ['no events', { enabled_events: [] }, 'enabled_events'],
-    ['another API version', { api_version: '2024-06-20' }, 'api_version=2024-06-20'],
+    ['an API version it cannot render', { api_version: '2019-12-03' }, 'api_version'],
     ['a bad URL', { url: 'example.com' }, 'url'],
   ])('are not promised to an endpoint with %s', async (_name, change, param) => {
     const { stripe } = await testSandbox();
@@ -236,5 +236,84 @@ describe('faults', () => {
     expect(delivery?.next_attempt_at).toBe((delivery?.created ?? 0) + 150);
     await eventually(() => expect(hook.received).toHaveLength(1));
     expect(hook.received[0]?.at).toBeGreaterThanOrEqual((delivery?.created ?? 0) + 150);
+  });
+
+  it('lose the answer: what the endpoint took is sent again', async () => {
+    const { sandbox, stripe, hook } = await faulty({ lose_answer: 2, times: 1 });
+    await stripe.customers.create({});
+    await eventually(() => expect(hook.received).toHaveLength(3));
+    expect(new Set(hook.received.map(({ event }) => event.id)).size).toBe(1);
+    const [delivery] = await sandbox.deliveries();
+    expect(delivery?.attempts.map(({ error }) => error !== null)).toEqual([true, true, false]);
+  });
+
+  it('are different for two endpoints', async () => {
+    const sandbox = await testSandbox();
+    const [well, ill] = [await receiver(), await receiver()];
+    await sandbox.ensureWebhookEndpoint({ url: well.url });
+    const { id } = await sandbox.ensureWebhookEndpoint({ url: ill.url });
+    await sandbox.setFaults([
+      { duplicate: 2, types: ['product.created'], endpoints: [id] },
+      { drop: true, endpoints: [id] },
+    ]);
+    await sandbox.stripe.customers.create({});
+    await sandbox.stripe.products.create({ name: 'x' });
+    await eventually(() => expect(well.received).toHaveLength(2));
+    await eventually(() => expect(ill.types()).toEqual(Array(3).fill('product.created')));
+  });
+
+  it('hit a share of the deliveries, the same ones again with the same seed', async () => {
+    const hits = async () => {
+      const { sandbox, stripe } = await faulty({ drop: true, probability: 0.5 });
+      for (let count = 0; count < 40; count += 1) await stripe.customers.create({});
+      return (await sandbox.deliveries({ status: 'dropped' })).map(({ id }) => id);
+    };
+    const first = await hits();
+    expect(first.length).toBeGreaterThan(5);
+    expect(first.length).toBeLessThan(35);
+    expect(await hits()).toEqual(first);
+  });
+
+  it('take an endpoint down: everything fails and comes again when it is up', async () => {
+    const { sandbox, stripe, hook } = await faulty({ down: true });
+    await stripe.customers.create({});
+    const refused = await eventually(async () => {
+      const [found] = await sandbox.deliveries();
+      expect(found?.attempts.length).toBeGreaterThan(0);
+      return found;
+    });
+    expect(refused?.attempts[0]).toMatchObject({
+      status_code: null,
+      error: expect.stringContaining('is down'),
+    });
+    expect(hook.received).toEqual([]);
+    await sandbox.setFaults({});
+    await eventually(async () => {
+      const [found] = await sandbox.deliveries();
+      expect(['succeeded', 'failed']).toContain(found?.status);
+    });
+    await stripe.products.create({ name: 'x' });
+    await eventually(() => expect(hook.types()).toContain('product.created'));
+  });
+
+  it('can end at a time of the clock, and the retries after it arrive', async () => {
+    const sandbox = await testSandbox({ retryScheduleMs: [3_600_000, 7_200_000] });
+    const hook = await receiver();
+    await sandbox.ensureWebhookEndpoint({ url: hook.url });
+    const { now } = await sandbox.freeze();
+    await sandbox.setFaults({ down: true, down_until: now + 7_200 });
+    await sandbox.stripe.customers.create({});
+    await sandbox.advance({ hours: 1 });
+    expect(hook.received).toEqual([]);
+    await sandbox.advance({ hours: 2 });
+    expect(hook.types()).toEqual(['customer.created']);
+    const [delivery] = await sandbox.deliveries();
+    expect(delivery?.attempts.map(({ error }) => error === null)).toEqual([false, false, true]);
+  });
+
+  it('are refused when they say two things', async () => {
+    const sandbox = await testSandbox();
+    await expect(sandbox.setFaults({ down: true, times: 2 })).rejects.toThrow('use down_until');
+    await expect(sandbox.setFaults({ probability: 2 })).rejects.toThrow('rules.0.probability');
   });
 });

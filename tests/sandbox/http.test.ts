@@ -53,11 +53,11 @@ describe('keys', () => {
 
 describe('what the sandbox does not serve', () => {
   it.each([
-    ['an unknown resource', 'GET', '/v1/coupons'],
+    ['an unknown resource', 'GET', '/v1/quotes'],
     ['a misspelt resource', 'POST', '/v1/checkout/session'],
     ['a method the resource does not have', 'DELETE', '/v1/prices/price_x'],
     ['a trailing slash', 'GET', '/v1/customers/'],
-    ['the second API', 'GET', '/v2/core/events'],
+    ['the second API', 'GET', '/v2/core/accounts'],
   ])('is an error, never a success: %s', async (_name, method, path) => {
     const sandbox = await testSandbox();
     const { status, body } = await sandbox.call(method, path);

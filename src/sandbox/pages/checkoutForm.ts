@@ -13,6 +13,7 @@ export interface Fields {
   readonly name: string;
   readonly country: string;
   readonly bank_account: string;
+  readonly promotion_code: string;
   /** As typed, by line item id. */
   readonly quantities: Readonly<Record<string, string>>;
 }
@@ -46,6 +47,7 @@ export function suggestedFields(session: SessionView, nowMs: number): Fields {
     name: 'Sandbox Buyer',
     country: 'US',
     bank_account: '000123456789',
+    promotion_code: '',
     quantities: {},
   };
 }
@@ -66,6 +68,7 @@ export function readFields(form: FormObject, session: SessionView, nowMs: number
     name: typed('name'),
     country: typed('country'),
     bank_account: typed('bank_account'),
+    promotion_code: typed('promotion_code'),
     quantities:
       typeof quantities === 'object'
         ? Object.fromEntries(
@@ -78,12 +81,12 @@ export function readFields(form: FormObject, session: SessionView, nowMs: number
 }
 
 /** What the buyer has to mend before anything is charged. */
-export function findMistakes(fields: Fields, amount: number, nowMs: number): Mistakes {
+export function findMistakes(fields: Fields, asks: boolean, nowMs: number): Mistakes {
   const mistakes: Mistakes = {};
   if (!/^[^\s@]+@[^\s@]+\.[^\s@]+$/.test(fields.email)) {
     mistakes.email = 'Enter an e-mail address, for example ada@example.com.';
   }
-  if (amount === 0) return mistakes;
+  if (!asks) return mistakes;
   if (fields.name === '') mistakes.name = 'Enter the name of the account holder.';
   if (!COUNTRIES.some(([code]) => code === fields.country)) mistakes.country = 'Choose a country.';
   if (fields.method === 'us_bank_account') {
@@ -113,6 +116,7 @@ export function toPurchase(fields: Fields): Purchase {
     email: fields.email,
     name: fields.name,
     country: fields.country,
+    promotionCode: fields.promotion_code,
     quantities: Object.fromEntries(quantities) as Record<string, number>,
     ...(expiry ? { expMonth: expiry.month, expYear: expiry.year } : {}),
   };

@@ -11,6 +11,8 @@ export interface CheckoutPage {
   /** With the quantities the buyer has chosen so far. */
   readonly lines: readonly Line[];
   readonly total: number;
+  /** Whether a way to pay is asked for: now, or for after a trial. */
+  readonly asks: boolean;
   readonly fields: Fields;
   readonly mistakes: Mistakes;
   /** Said above the form: a decline, or what is wrong with the whole. */
@@ -26,13 +28,10 @@ export function checkoutPage(status: number, view: CheckoutPage): Answer {
     html`<form class="split" method="post" action="/c/pay/${session.id}" novalidate>
 ${
   // Enter in a field presses the first button of the form, which must not be "Update quantities".
-  session.mode === 'payment' &&
   html`<button class="first-submit" name="action" value="pay" tabindex="-1" aria-hidden="true"></button>`
 }
 <section class="side" aria-label="Order"><div>${summary(view)}</div></section>
-<main class="form"><div>${
-      session.mode === 'subscription' ? subscriptionNotice(session) : payment(view)
-    }</div></main>
+<main class="form"><div>${payment(view)}</div></main>
 </form>`,
   );
 }
@@ -43,15 +42,18 @@ function money({ session }: CheckoutPage, amount: number): string {
 
 function summary(view: CheckoutPage): Html {
   const { session, lines } = view;
+  const subtotal = lines.reduce((sum, { item }) => sum + item.amount_subtotal, 0);
   const adjustable = lines.some(({ item }) => item.adjustable_quantity?.enabled);
   return html`
 ${session.cancel_url !== null && html`<a class="back" href="${session.cancel_url}"><span aria-hidden="true">&larr;</span> Back</a>`}
 <p class="shop">Pay ${shopOf(session)}</p>
 <p class="total">${money(view, view.total)} <small>${(session.currency ?? 'usd').toUpperCase()}</small></p>
 <ul class="items">${lines.map((line) => lineRow(view, line))}</ul>
-${adjustable && html`<p><button class="plain small" name="action" value="update">Update quantities</button></p>`}
+${session.allow_promotion_codes && field(view, 'promotion_code', 'Promotion code', html`autocomplete="off"`)}
+${(adjustable || session.allow_promotion_codes) && html`<p><button class="plain small" name="action" value="update">${adjustable ? 'Update quantities' : 'Apply code'}</button></p>`}
 <dl class="sums">
-<div><dt>Subtotal</dt><dd>${money(view, view.total)}</dd></div>
+<div><dt>Subtotal</dt><dd>${money(view, subtotal)}</dd></div>
+${subtotal > view.total && html`<div><dt>Discount or trial</dt><dd>${money(view, view.total - subtotal)}</dd></div>`}
 <div class="due"><dt>Total due today</dt><dd>${money(view, view.total)}</dd></div>
 </dl>`;
 }
@@ -79,11 +81,11 @@ function formatUnit(unit: string, currency: string): string {
 }
 
 function payment(view: CheckoutPage): Html {
-  const { session, fields, total } = view;
+  const { session, fields, asks } = view;
   // Only an address the shop gave is fixed; one the buyer typed may be mended after a decline.
   const given = session.customer !== null || session.customer_email !== null;
   const fixedEmail = given ? (session.customer_details?.email ?? null) : null;
-  const free = total === 0;
+  const free = !asks;
   return html`
 <h1>${free ? 'Complete your order' : 'Pay with a test payment method'}</h1>
 ${view.alert !== null && html`<p class="alert bad" role="alert" tabindex="-1">${view.alert}</p>`}
@@ -109,9 +111,15 @@ ${COUNTRIES.map(([code, name]) => html`<option value="${code}"${selected(code ==
 </select></div>`
 }
 ${session.custom_text.submit !== null && html`<p class="fine">${session.custom_text.submit.message}</p>`}
-<button class="pay" name="action" value="pay">${free ? 'Complete order' : `Pay ${money(view, total)}`}</button>
+<button class="pay" name="action" value="pay">${buttonText(view)}</button>
 <p class="fine">This page stands in for Stripe Checkout. Session <code>${session.id.slice(0, 20)}&hellip;</code></p>
 ${!free && session.payment_method_types.includes('card') && testCards()}`;
+}
+
+function buttonText(view: CheckoutPage): string {
+  const { session, total, asks } = view;
+  if (session.mode === 'subscription') return total === 0 ? 'Start trial' : 'Subscribe';
+  return asks ? `Pay ${money(view, total)}` : 'Complete order';
 }
 
 function cardMethod(view: CheckoutPage): Html {
@@ -177,12 +185,6 @@ function mistake(view: CheckoutPage, name: FieldName): Html | null {
 
 function selected(yes: boolean): Html {
   return new Html(yes ? ' selected' : '');
-}
-
-function subscriptionNotice(session: SessionView): Html {
-  return html`<h1>Subscriptions cannot be completed here yet</h1>
-<p class="alert bad">The session is valid, and your code that creates it works. This version of the sandbox sells one-time purchases only, so there is no button to pay.</p>
-${session.cancel_url !== null && html`<a class="plain" href="${session.cancel_url}">Back to the shop</a>`}`;
 }
 
 function testCards(): Html {

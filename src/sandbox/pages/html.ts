@@ -29,7 +29,7 @@ function show(piece: Piece): string {
 }
 
 /** A whole page. Nothing is loaded from elsewhere; only the two inline blocks of ours may run. */
-export function page(status: number, title: string, content: Html): Answer {
+export function page(status: number, title: string, content: Html, moreStyle = ''): Answer {
   const nonce = randomBytes(16).toString('base64');
   const { markup } = html`<!doctype html>
 <html lang="en">
@@ -40,7 +40,7 @@ export function page(status: number, title: string, content: Html): Answer {
 <meta name="color-scheme" content="light dark">
 <title>${title}</title>
 <link rel="icon" href="data:,">
-<style nonce="${nonce}">${new Html(STYLE)}</style>
+<style nonce="${nonce}">${new Html(STYLE + moreStyle)}</style>
 </head>
 <body>
 <header class="ribbon"><strong>SANDBOX</strong> - no real money. Nothing typed here leaves this machine.</header>

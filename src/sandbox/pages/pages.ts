@@ -2,8 +2,11 @@ import { purchase, successUrl } from '../checkout.ts';
 import type { Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import { decodeForm } from '../form.ts';
-import { type Line, totalOf, withQuantity } from '../resources/checkoutLines.ts';
+import { type Line, withQuantity } from '../resources/checkoutLines.ts';
+import { type SessionHidden, startsTrial } from '../resources/checkoutSessions.ts';
+import { asksForMethod, sumsOf, withDiscounts } from '../resources/checkoutTotals.ts';
 import type { SessionView } from '../resources/checkoutView.ts';
+import { findByCode } from '../resources/promotionCodes.ts';
 import type { Answer, Request } from '../server.ts';
 import { sessions } from '../tables.ts';
 import {
@@ -15,6 +18,7 @@ import {
 } from './checkoutForm.ts';
 import { type CheckoutPage, checkoutPage, shopOf } from './checkoutPage.ts';
 import { html } from './html.ts';
+import { invoicePage, receiptPage } from './invoicePage.ts';
 import { noticePage } from './noticePage.ts';
 import { portalPage } from './portalPage.ts';
 
@@ -26,14 +30,11 @@ export function servePage(ctx: Context, request: Request): Answer {
     return show(ctx, checkout);
   }
   const portal = /^\/p\/session\/([A-Za-z0-9_]+)$/.exec(request.path)?.[1];
-  if (portal !== undefined) return portalPage(ctx, portal);
-  if (request.path === '/') {
-    return noticePage(
-      200,
-      'The Stripe sandbox is running',
-      html`<p>Point the official Stripe SDK at <code>${ctx.origin()}</code> with the key the sandbox printed, create a Checkout Session, and open its <code>url</code>.</p>`,
-    );
-  }
+  if (portal !== undefined) return portalPage(ctx, portal, request);
+  const invoice = /^\/i\/([A-Za-z0-9_]+)(?:\/pdf)?$/.exec(request.path)?.[1];
+  if (invoice !== undefined) return invoicePage(ctx, invoice, request);
+  const receipt = /^\/r\/([A-Za-z0-9_]+)$/.exec(request.path)?.[1];
+  if (receipt !== undefined) return receiptPage(ctx, receipt);
   return noticePage(
     404,
     'There is nothing here',
@@ -48,7 +49,7 @@ function show(ctx: Context, id: string): Answer {
   return checkoutPage(200, {
     session: found.view,
     lines: found.hidden.lines,
-    total: totalOf(found.hidden.lines),
+    ...dues(found.view, found.hidden, found.hidden.lines),
     fields: suggestedFields(found.view, ctx.now()),
     mistakes: {},
     alert: null,
@@ -64,11 +65,16 @@ function pay(ctx: Context, id: string, request: Request): Answer {
   if (session.status === 'expired') return closedSession(session);
   const form = decodeForm(request.body);
   const fields = readFields(form, session, ctx.now());
-  const lines = linesAsTyped(found.hidden.lines, fields);
-  const total = totalOf(lines);
-  const view: CheckoutPage = { session, lines, total, fields, mistakes: {}, alert: null };
+  const typed = linesAsTyped(found.hidden.lines, fields);
+  const code = session.allow_promotion_codes ? findByCode(ctx, fields.promotion_code) : undefined;
+  const discounts = code
+    ? [{ coupon: code.promotion.coupon, promotionCode: code.id }]
+    : found.hidden.discounts;
+  const lines = withDiscounts(ctx, typed, discounts);
+  const due = dues(session, found.hidden, lines);
+  const view: CheckoutPage = { session, lines, ...due, fields, mistakes: {}, alert: null };
   if (form.action === 'update') return checkoutPage(200, view);
-  const mistakes = findMistakes(fields, total, ctx.now());
+  const mistakes = findMistakes(fields, due.asks, ctx.now());
   if (Object.keys(mistakes).length > 0) {
     return checkoutPage(400, { ...view, mistakes, alert: 'Please check the marked fields.' });
   }
@@ -80,6 +86,11 @@ function pay(ctx: Context, id: string, request: Request): Answer {
     if (!(error instanceof ApiError)) throw error;
     return checkoutPage(error.status, { ...view, alert: error.message });
   }
+}
+
+function dues(session: SessionView, hidden: SessionHidden, lines: readonly Line[]) {
+  const total = sumsOf(lines, startsTrial(hidden)).amount_total;
+  return { total, asks: asksForMethod(session, total) };
 }
 
 /** Quantities that cannot be are left to `purchase`, which says why. */

@@ -1,7 +1,7 @@
 import type { Context } from '../context.ts';
 import { expand } from '../params.ts';
 import { type Route, route } from '../route.ts';
-import { charges } from '../tables.ts';
+import { balances } from '../tables.ts';
 
 /** The one account there is; enough to check a key with. */
 const ACCOUNT = {
@@ -18,16 +18,10 @@ const ACCOUNT = {
   type: 'standard',
 };
 
-/** All that was charged is available at once: the sandbox has no payouts and no fees. */
+/** All that came in is available at once: the sandbox has no payouts and no fees. */
 function balance(ctx: Context) {
   const amounts = new Map<string, number>([['usd', 0]]);
-  for (const { view } of ctx.store.walk(charges, 'oldest_first')) {
-    if (view.status !== 'succeeded') continue;
-    amounts.set(
-      view.currency,
-      (amounts.get(view.currency) ?? 0) + view.amount_captured - view.amount_refunded,
-    );
-  }
+  for (const { id, view } of ctx.store.walk(balances, 'oldest_first')) amounts.set(id, view.amount);
   const available = [...amounts].map(([currency, amount]) => ({
     amount,
     currency,

@@ -1,11 +1,28 @@
+import { afterCharge } from '../cards.ts';
 import { add, type Context, seconds } from '../context.ts';
 import { noSuch } from '../errors.ts';
+import { changedAttributes, emit } from '../events.ts';
 import type { Expandable } from '../expand.ts';
 import { inRange, listRows, matchesFilter } from '../listing.ts';
-import { expand, paging, range, text } from '../params.ts';
+import {
+  choice,
+  clearable,
+  email,
+  expand,
+  metadata,
+  object,
+  paging,
+  range,
+  refused,
+  required,
+  text,
+} from '../params.ts';
 import { idOf, type Route, route } from '../route.ts';
-import { charges, paymentIntents } from '../tables.ts';
+import { charges, paymentIntents, refunds } from '../tables.ts';
+import { schedule } from '../tasks.ts';
+import { expandBalanceTransaction, moveMoney } from './balanceTransactions.ts';
 import { expandCustomer } from './customers.ts';
+import { applyMetadata, present } from './fields.ts';
 import type { PaymentIntentView } from './paymentIntents.ts';
 import type { PaymentMethodView } from './paymentMethods.ts';
 
@@ -23,10 +40,11 @@ function chargeView(
   method: PaymentMethodView,
   state: { status: 'succeeded' | 'pending' } | { status: 'failed'; refusal: Refusal },
 ) {
+  const id = ctx.newId(method.type === 'card' ? 'ch_' : 'py_');
   const succeeded = state.status === 'succeeded';
   const failed = state.status === 'failed' ? state.refusal : null;
   return {
-    id: ctx.newId(method.type === 'card' ? 'ch_' : 'py_'),
+    id,
     object: 'charge' as const,
     amount: intent.amount,
     amount_captured: failed ? 0 : intent.amount,
@@ -34,7 +52,7 @@ function chargeView(
     application: null,
     application_fee: null,
     application_fee_amount: null,
-    balance_transaction: null,
+    balance_transaction: null as string | null,
     billing_details: method.billing_details,
     calculated_statement_descriptor: 'SANDBOX',
     captured: !failed,
@@ -46,7 +64,7 @@ function chargeView(
     failure_balance_transaction: null,
     failure_code: failed?.code ?? null,
     failure_message: failed?.message ?? null,
-    fraud_details: {},
+    fraud_details: {} as { user_report?: 'fraudulent' | 'safe' },
     livemode: false as const,
     metadata: intent.metadata,
     on_behalf_of: null,
@@ -58,7 +76,7 @@ function chargeView(
     radar_options: {},
     receipt_email: intent.receipt_email,
     receipt_number: null,
-    receipt_url: null,
+    receipt_url: failed ? null : `${ctx.origin()}/r/${id}`,
     refunded: false,
     review: null,
     shipping: null,
@@ -78,7 +96,37 @@ export function createCharge(
   method: PaymentMethodView,
   state: Parameters<typeof chargeView>[3],
 ): ChargeView {
-  return add(ctx, charges, chargeView(ctx, intent, method, state), {}).view;
+  const { view } = add(ctx, charges, chargeView(ctx, intent, method, state), {});
+  return state.status === 'succeeded' ? receive(ctx, view, {}) : view;
+}
+
+/** The bank's answer to a pending charge: the money is here. */
+export function settleCharge(ctx: Context, id: string): ChargeView {
+  return receive(ctx, findCharge(ctx, id, 'charge', 400), {
+    status: 'succeeded',
+    paid: true,
+    outcome: outcomeOf('succeeded', null),
+  });
+}
+
+function receive(ctx: Context, charge: ChargeView, change: Partial<ChargeView>): ChargeView {
+  const kind = charge.id.startsWith('py_') ? 'payment' : 'charge';
+  const { id: balance_transaction } = moveMoney(ctx, kind, {
+    amount: charge.amount_captured,
+    currency: charge.currency,
+    source: charge.id,
+    description: charge.description,
+  });
+  const later = afterCharge(charge.payment_method_details);
+  if (later?.dispute) schedule(ctx, 'open_dispute', charge.id, ctx.now() + ctx.settleDelayMs);
+  return ctx.store.patch(charges, charge.id, { ...change, balance_transaction }).view;
+}
+
+/** @throws ApiError `resource_missing` */
+export function findCharge(ctx: Context, id: string, param: string, status: 400 | 404): ChargeView {
+  const found = ctx.store.get(charges, id);
+  if (!found) throw noSuch('charge', id, param, status);
+  return found.view;
 }
 
 export function outcomeOf(status: 'succeeded' | 'pending' | 'failed', refusal: Refusal | null) {
@@ -139,8 +187,17 @@ function methodDetails(method: PaymentMethodView, amount: number) {
 }
 
 export const chargeExpandable: Expandable = {
+  balance_transaction: expandBalanceTransaction('balance_transaction'),
   customer: expandCustomer,
   payment_intent: (ctx, view) => ctx.store.get(paymentIntents, String(view.payment_intent))?.view,
+  refunds: (ctx, view) =>
+    listRows(
+      ctx,
+      refunds,
+      `/v1/charges/${String(view.id)}/refunds`,
+      {},
+      (row) => row.view.charge === view.id,
+    ),
 };
 
 const listParams = {
@@ -148,6 +205,17 @@ const listParams = {
   created: range,
   customer: text(),
   payment_intent: text(),
+  transfer_group: text(),
+};
+
+const updateParams = {
+  customer: refused(),
+  description: clearable(text()),
+  expand,
+  fraud_details: object({ user_report: required(choice('fraudulent', 'safe')) }),
+  metadata,
+  receipt_email: clearable(email),
+  shipping: refused(),
   transfer_group: text(),
 };
 
@@ -165,9 +233,18 @@ export const chargeRoutes: Route[] = [
         inRange(view.created, filter.created),
     ),
   ),
-  route('GET', '/v1/charges/:id', { expand }, (ctx, _params, ids) => {
-    const found = ctx.store.get(charges, idOf(ids));
-    if (!found) throw noSuch('charge', idOf(ids), 'id', 404);
-    return found.view;
+  route('GET', '/v1/charges/:id', { expand }, (ctx, _params, ids) =>
+    findCharge(ctx, idOf(ids), 'id', 404),
+  ),
+  route('POST', '/v1/charges/:id', updateParams, (ctx, given, ids) => {
+    const before = findCharge(ctx, idOf(ids), 'id', 404);
+    const { description, fraud_details, receipt_email, transfer_group } = given;
+    const { view } = ctx.store.patch(charges, before.id, {
+      ...present({ description, fraud_details, receipt_email, transfer_group }),
+      metadata: applyMetadata(before.metadata, given.metadata),
+    });
+    const previous = changedAttributes(before, view);
+    if (previous) emit(ctx, 'charge.updated', view, previous);
+    return view;
   }),
 ];

@@ -14,7 +14,7 @@ import {
   text,
   url,
 } from '../params.ts';
-import { prices, products } from '../tables.ts';
+import { products } from '../tables.ts';
 import { applyMetadata, type Metadata } from './fields.ts';
 import {
   amount,
@@ -23,6 +23,7 @@ import {
   type PriceView,
   recurringParam,
   taxBehavior,
+  unitIn,
 } from './priceFactory.ts';
 import { createProduct } from './products.ts';
 
@@ -170,7 +171,7 @@ function priceLine(
       { param: `${path}[price]` },
     );
   }
-  const unit = unitIn(ctx, price, wantedCurrency ?? price.currency, path);
+  const unit = unitIn(ctx, price, wantedCurrency ?? price.currency, `the price of ${path}`);
   const total = lineAmount(unit, line.quantity, path);
   const adjustable = line.adjustable_quantity;
   const item: LineItemView = {
@@ -230,14 +231,4 @@ function inlinePrice(ctx: Context, line: Given, path: string): PriceView {
       .id;
   const { product_data: _made, ...pricing } = data;
   return createPrice(ctx, { ...pricing, product, active: false }, `${path}[price_data]`);
-}
-
-/** `currency_options` let one price be charged in another currency. */
-function unitIn(ctx: Context, price: PriceView, currency: string, path: string): string {
-  if (currency === price.currency) return price.unit_amount_decimal;
-  const option = ctx.store.get(prices, price.id)?.hidden.currency_options[currency];
-  if (option) return option.unit_amount_decimal;
-  throw badRequest(`The price of ${path} has no currency_options for ${currency}.`, {
-    param: 'currency',
-  });
 }

@@ -51,7 +51,7 @@ export const sessionCreateParams = {
   customer_creation: choice('always', 'if_required'),
   customer_email: email,
   customer_update: object({ address: autoNever, name: autoNever, shipping: autoNever }),
-  discounts: refused('coupons come with a later version; use a price of 0 for free orders'),
+  discounts: list(object({ coupon: text(), promotion_code: text() }), 1),
   excluded_payment_method_types: list(text(50)),
   expand,
   expires_at: integer(),
@@ -118,7 +118,13 @@ export const sessionCreateParams = {
     transfer_data: refused(),
     trial_end: integer(),
     trial_period_days: integer({ min: 1, max: 730 }),
-    trial_settings: refused(),
+    trial_settings: object({
+      end_behavior: required(
+        object({
+          missing_payment_method: required(choice('cancel', 'create_invoice', 'pause')),
+        }),
+      ),
+    }),
   }),
   success_url: url,
   tax_id_collection: object({

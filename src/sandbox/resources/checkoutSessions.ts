@@ -1,3 +1,4 @@
+import { chooseCoupon } from '../billing/discounts.ts';
 import { add, type Context, seconds } from '../context.ts';
 import { badRequest, noSuch, notSimulated } from '../errors.ts';
 import { emit } from '../events.ts';
@@ -6,15 +7,17 @@ import { inRange, listItems, listRows, matchesFilter } from '../listing.ts';
 import { chargeMinimum, formatAmount } from '../money.ts';
 import { expand, paging } from '../params.ts';
 import { idOf, type Route, route } from '../route.ts';
-import { invoices, paymentIntents, products, sessions } from '../tables.ts';
+import { invoices, paymentIntents, products, sessions, subscriptions } from '../tables.ts';
 import { schedule, unschedule } from '../tasks.ts';
 import type { Refusal } from './charges.ts';
 import { type Line, priceLines, totalOf } from './checkoutLines.ts';
 import { sessionCreateParams, sessionListParams } from './checkoutParams.ts';
+import { withDiscounts } from './checkoutTotals.ts';
 import { type NewSession, type SessionView, sessionView } from './checkoutView.ts';
 import { expandCustomer, findCustomer } from './customers.ts';
 import { applyMetadata, type Metadata } from './fields.ts';
 import { cancelPaymentIntent } from './paymentIntents.ts';
+import type { MissingMethod } from './subscriptionView.ts';
 
 export type { SessionView } from './checkoutView.ts';
 
@@ -34,7 +37,13 @@ export type SessionHidden = {
     description: string | null;
     metadata: Metadata;
     trial_period_days: number | null;
+    /** Seconds. */
+    trial_end: number | null;
+    missing_method: MissingMethod;
   };
+  discounts: { coupon: string; promotionCode: string | null }[];
+  /** The intent of refused cards of a subscription session. */
+  declined_intent: string | null;
   /** A bank debit on its way, and how it will end. */
   settlement: { refusal: Refusal | null } | null;
 };
@@ -43,7 +52,7 @@ export type SessionHidden = {
 const LIFETIME_MIN_SECONDS = 30 * 60;
 const LIFETIME_MAX_SECONDS = 24 * 3_600;
 
-function createSession(ctx: Context, given: NewSession): SessionView {
+export function createSession(ctx: Context, given: NewSession): SessionView {
   if (given.mode === 'setup') throw notSimulated('mode=setup');
   if (given.payment_intent_data?.capture_method === 'manual') {
     throw notSimulated('payment_intent_data[capture_method]=manual');
@@ -51,10 +60,15 @@ function createSession(ctx: Context, given: NewSession): SessionView {
   checkCombinations(given);
   const customer =
     given.customer === undefined ? null : findCustomer(ctx, given.customer, 'customer', 400);
-  const lines = priceLines(ctx, given.mode, given.line_items ?? [], given.currency);
+  const discounts = discountsOf(ctx, given);
+  const priced = priceLines(ctx, given.mode, given.line_items ?? [], given.currency);
+  const lines = withDiscounts(ctx, priced, discounts);
   checkTotal(lines);
   const id = ctx.newId('cs_test_', 58);
-  const view = sessionView(ctx, id, given, lines, customer, expiryOf(ctx, given.expires_at));
+  const expiresAt = expiryOf(ctx, given.expires_at);
+  const trial = given.subscription_data;
+  const trialing = trial?.trial_period_days !== undefined || trial?.trial_end !== undefined;
+  const view = sessionView(ctx, id, given, lines, customer, expiresAt, discounts, trialing);
   if (view.payment_method_types.length === 0) {
     throw badRequest('No payment method is left that this session could offer.', {
       param: 'allowed_payment_method_types',
@@ -75,7 +89,13 @@ function createSession(ctx: Context, given: NewSession): SessionView {
       description: given.subscription_data?.description ?? null,
       metadata: applyMetadata({}, given.subscription_data?.metadata),
       trial_period_days: given.subscription_data?.trial_period_days ?? null,
+      trial_end: given.subscription_data?.trial_end ?? null,
+      missing_method:
+        given.subscription_data?.trial_settings?.end_behavior.missing_payment_method ??
+        'create_invoice',
     },
+    discounts,
+    declined_intent: null,
     settlement: null,
   });
   schedule(ctx, 'expire_session', id, view.expires_at * 1_000);
@@ -143,6 +163,26 @@ function checkCombinations(given: NewSession): void {
   }
 }
 
+function discountsOf(ctx: Context, given: NewSession): SessionHidden['discounts'] {
+  if (given.discounts && given.allow_promotion_codes) {
+    throw badRequest(
+      'You may only specify one of these parameters: allow_promotion_codes, discounts.',
+      {
+        param: 'discounts',
+      },
+    );
+  }
+  return (given.discounts ?? []).map((choice, at) => {
+    const { coupon, promotionCode } = chooseCoupon(ctx, choice, `discounts[${at}]`);
+    return { coupon: coupon.id, promotionCode };
+  });
+}
+
+/** True when its buyer starts with a trial. */
+export function startsTrial({ subscription }: SessionHidden): boolean {
+  return subscription.trial_period_days !== null || subscription.trial_end !== null;
+}
+
 function checkTotal(lines: readonly Line[]): void {
   const total = totalOf(lines);
   const currency = lines[0]?.item.currency ?? 'usd';
@@ -179,6 +219,7 @@ export const sessionExpandable: Expandable = {
   invoice: (ctx, view) => ctx.store.get(invoices, String(view.invoice))?.view,
   line_items: (ctx, view) => itemsOf(ctx, String(view.id), {}),
   payment_intent: (ctx, view) => ctx.store.get(paymentIntents, String(view.payment_intent))?.view,
+  subscription: (ctx, view) => ctx.store.get(subscriptions, String(view.subscription))?.view,
 };
 
 function itemsOf(ctx: Context, id: string, page: Parameters<typeof listItems>[2]) {

@@ -1,7 +1,8 @@
 import { type Context, seconds } from '../context.ts';
 import type { Parsed } from '../params.ts';
-import { type Line, totalOf } from './checkoutLines.ts';
+import type { Line } from './checkoutLines.ts';
 import { PAYMENT_METHOD_TYPES, type sessionCreateParams } from './checkoutParams.ts';
+import { sumsOf } from './checkoutTotals.ts';
 import type { Address, LiveCustomer } from './customers.ts';
 import { applyMetadata, type Metadata } from './fields.ts';
 
@@ -28,8 +29,10 @@ export function sessionView(
   lines: readonly Line[],
   customer: LiveCustomer | null,
   expiresAt: number,
+  discounts: readonly { coupon: string; promotionCode: string | null }[],
+  trialing: boolean,
 ) {
-  const total = totalOf(lines);
+  const sums = sumsOf(lines, trialing);
   const payment = given.mode === 'payment';
   return {
     id,
@@ -38,8 +41,8 @@ export function sessionView(
     after_expiration: null,
     allow_promotion_codes: given.allow_promotion_codes ?? null,
     allowed_payment_method_types: given.allowed_payment_method_types ?? null,
-    amount_subtotal: total,
-    amount_total: total,
+    amount_subtotal: sums.amount_subtotal,
+    amount_total: sums.amount_total,
     automatic_tax: {
       enabled: given.automatic_tax?.enabled ?? false,
       liability: given.automatic_tax?.enabled ? { type: 'self' as const } : null,
@@ -68,7 +71,11 @@ export function sessionView(
     customer_creation: payment && !customer ? (given.customer_creation ?? 'if_required') : null,
     customer_details: detailsBefore(given, customer),
     customer_email: given.customer_email ?? null,
-    discounts: [] as never[],
+    discounts: discounts.map(({ coupon, promotionCode }) => ({
+      // One of the two is set: the code stands for its coupon.
+      coupon: promotionCode === null ? coupon : null,
+      promotion_code: promotionCode,
+    })),
     expires_at: expiresAt,
     integration_identifier: null,
     invoice: null as string | null,
@@ -104,7 +111,7 @@ export function sessionView(
       enabled: given.tax_id_collection?.enabled ?? false,
       required: given.tax_id_collection?.required ?? ('never' as const),
     },
-    total_details: { amount_discount: 0, amount_shipping: 0, amount_tax: 0 },
+    total_details: sums.total_details,
     ui_mode: 'hosted_page' as const,
     url: checkoutUrl(ctx, id) as string | null,
     wallet_options: null,
@@ -149,7 +156,7 @@ function invoiceCreation(given: NewSession) {
 
 function offeredMethods(given: NewSession): string[] {
   const excluded = new Set(given.excluded_payment_method_types ?? []);
-  // A subscription's first payment by bank debit is part D's business.
+  // Subscriptions are paid by card: a first payment that settles days later is not simulated.
   const possible = given.mode === 'subscription' ? ['card'] : [...PAYMENT_METHOD_TYPES];
   return possible.filter(
     (type) =>

@@ -1,7 +1,6 @@
 import { add, type Context, seconds } from '../context.ts';
 import { noSuch } from '../errors.ts';
 import { changedAttributes, emit } from '../events.ts';
-import { inRange, listRows, matchesFilter } from '../listing.ts';
 import {
   choice,
   clearable,
@@ -19,7 +18,6 @@ import {
   required,
   text,
 } from '../params.ts';
-import { idOf, type Route, route } from '../route.ts';
 import { customers } from '../tables.ts';
 import { applyMetadata, type Metadata, present } from './fields.ts';
 
@@ -47,7 +45,7 @@ export type LiveCustomer = {
   invoice_prefix: string;
   invoice_settings: {
     custom_fields: null;
-    default_payment_method: null;
+    default_payment_method: string | null;
     footer: string | null;
     rendering_options: null;
   };
@@ -63,7 +61,7 @@ export type LiveCustomer = {
   business_name?: string;
   individual_name?: string;
 };
-type DeletedCustomer = { id: string; object: 'customer'; deleted: true };
+export type DeletedCustomer = { id: string; object: 'customer'; deleted: true };
 export type CustomerView = LiveCustomer | DeletedCustomer;
 
 const addressParam = object({
@@ -88,7 +86,7 @@ const details = {
   invoice_prefix: text(12),
   invoice_settings: object({
     custom_fields: refused(),
-    default_payment_method: refused(),
+    default_payment_method: text(),
     footer: text(),
     rendering_options: refused(),
   }),
@@ -106,14 +104,14 @@ const details = {
   validate: flag,
 };
 
-const createParams = {
+export const createParams = {
   ...details,
-  payment_method: refused(),
+  payment_method: text(),
   tax_id_data: refused(),
   test_clock: refused(),
 };
-const updateParams = { ...details, default_source: refused() };
-const listParams = { ...paging, created: range, email: text(512), test_clock: refused() };
+export const updateParams = { ...details, default_source: refused() };
+export const listParams = { ...paging, created: range, email: text(512), test_clock: refused() };
 
 type Given = Partial<Omit<Parsed<typeof createParams>, 'expand'>>;
 
@@ -147,7 +145,7 @@ export function createCustomer(ctx: Context, given: Given): LiveCustomer {
     tax_exempt: 'none',
     test_clock: null,
   };
-  const view = changed(blank, given);
+  const view = changedCustomer(blank, given);
   add(ctx, customers, view, {});
   emit(ctx, 'customer.created', view);
   return view;
@@ -165,11 +163,21 @@ export function findCustomer(
   return found;
 }
 
+/** The number of a finalised invoice. Not told as customer.updated: nobody changed the customer. */
+export function takeInvoiceNumber(ctx: Context, id: string): string {
+  const customer = findCustomer(ctx, id, 'customer', 400);
+  const sequence = customer.next_invoice_sequence;
+  const view = { ...customer, next_invoice_sequence: sequence + 1 };
+  ctx.store.put(customers, { id, view, hidden: {} });
+  return `${customer.invoice_prefix}-${String(sequence).padStart(4, '0')}`;
+}
+
 /** For `expand`: a deleted customer shows as deleted. */
 export const expandCustomer = (ctx: Context, view: { customer?: unknown }) =>
   typeof view.customer === 'string' ? ctx.store.get(customers, view.customer)?.view : undefined;
 
-function updateCustomer(ctx: Context, id: string, change: Partial<LiveCustomer>) {
+/** Tells it with the old values, unless nothing changed. */
+export function updateCustomer(ctx: Context, id: string, change: Partial<LiveCustomer>) {
   const before = findCustomer(ctx, id, 'id', 404);
   const after = { ...before, ...change };
   const previous = changedAttributes(before, after);
@@ -179,7 +187,7 @@ function updateCustomer(ctx: Context, id: string, change: Partial<LiveCustomer>)
   return after;
 }
 
-function changed(before: LiveCustomer, given: Given): LiveCustomer {
+export function changedCustomer(before: LiveCustomer, given: Given): LiveCustomer {
   const { address, shipping, invoice_settings, business_name, individual_name } = given;
   const { balance, description, invoice_prefix, name, next_invoice_sequence, phone } = given;
   return {
@@ -201,6 +209,8 @@ function changed(before: LiveCustomer, given: Given): LiveCustomer {
     ...(individual_name ? { individual_name } : {}),
     invoice_settings: {
       ...before.invoice_settings,
+      default_payment_method:
+        invoice_settings?.default_payment_method ?? before.invoice_settings.default_payment_method,
       footer: invoice_settings?.footer ?? before.invoice_settings.footer,
     },
     metadata: applyMetadata(before.metadata, given.metadata),
@@ -218,36 +228,3 @@ function fullAddress(given: Partial<Record<keyof Address, string | undefined>>):
     state: state ?? null,
   };
 }
-
-export const customerRoutes: Route[] = [
-  route('POST', '/v1/customers', createParams, (ctx, given) => createCustomer(ctx, given)),
-  route('GET', '/v1/customers', listParams, (ctx, filter) =>
-    listRows(
-      ctx,
-      customers,
-      '/v1/customers',
-      filter,
-      ({ view }) =>
-        !('deleted' in view) &&
-        matchesFilter(filter.email, view.email) &&
-        inRange(view.created, filter.created),
-    ),
-  ),
-  // A deleted customer can still be read, and says so.
-  route('GET', '/v1/customers/:id', { expand }, (ctx, _params, ids) => {
-    const found = ctx.store.get(customers, idOf(ids));
-    if (!found) throw noSuch('customer', idOf(ids), 'id', 404);
-    return found.view;
-  }),
-  route('POST', '/v1/customers/:id', updateParams, (ctx, given, ids) => {
-    const before = findCustomer(ctx, idOf(ids), 'id', 404);
-    return updateCustomer(ctx, before.id, changed(before, given));
-  }),
-  route('DELETE', '/v1/customers/:id', {}, (ctx, _params, ids) => {
-    const before = findCustomer(ctx, idOf(ids), 'id', 404);
-    const gone: DeletedCustomer = { id: before.id, object: 'customer', deleted: true };
-    ctx.store.put(customers, { id: before.id, view: gone, hidden: {} });
-    emit(ctx, 'customer.deleted', before);
-    return gone;
-  }),
-];

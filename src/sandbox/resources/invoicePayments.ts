@@ -4,12 +4,14 @@ import type { Expandable } from '../expand.ts';
 import { inRange, listRows, matchesFilter } from '../listing.ts';
 import { choice, expand, object, paging, range, refused, required, text } from '../params.ts';
 import { idOf, type Route, route } from '../route.ts';
-import { invoicePayments, invoices, paymentIntents } from '../tables.ts';
+import { charges, invoicePayments, invoices, paymentIntents } from '../tables.ts';
+import type { ChargeView } from './charges.ts';
+import { cancelPaymentIntent } from './paymentIntents.ts';
 
 export type InvoicePaymentView = {
   id: string;
   object: 'invoice_payment';
-  amount_paid: number;
+  amount_paid: number | null;
   amount_requested: number;
   created: number;
   currency: string;
@@ -17,34 +19,77 @@ export type InvoicePaymentView = {
   is_default: boolean;
   livemode: false;
   payment: { type: 'payment_intent'; payment_intent: string };
-  status: 'paid';
-  status_transitions: { canceled_at: null; paid_at: number };
+  status: 'open' | 'paid' | 'canceled';
+  status_transitions: { canceled_at: number | null; paid_at: number | null };
 };
 
-export function createInvoicePayment(
+/** The payment an invoice waits for; there is one for each intent, found again when it is asked for. */
+export function openInvoicePayment(
   ctx: Context,
-  invoice: { id: string; total: number; currency: string },
+  invoice: { id: string; amount_remaining: number; currency: string },
   paymentIntent: string,
+  part: { amount: number; isDefault: boolean } | null = null,
 ): InvoicePaymentView {
+  const present = ctx.store
+    .lookUp(invoicePayments, 'invoice', invoice.id)
+    .find(({ view }) => view.payment.payment_intent === paymentIntent);
+  if (present) return present.view;
   return add(
     ctx,
     invoicePayments,
     {
       id: ctx.newId('inpay_'),
       object: 'invoice_payment',
-      amount_paid: invoice.total,
-      amount_requested: invoice.total,
+      amount_paid: null,
+      amount_requested: part?.amount ?? invoice.amount_remaining,
       created: seconds(ctx),
       currency: invoice.currency,
       invoice: invoice.id,
-      is_default: true,
+      is_default: part?.isDefault ?? true,
       livemode: false,
       payment: { type: 'payment_intent', payment_intent: paymentIntent },
-      status: 'paid',
-      status_transitions: { canceled_at: null, paid_at: seconds(ctx) },
+      status: 'open',
+      status_transitions: { canceled_at: null, paid_at: null },
     },
     {},
   ).view;
+}
+
+/** What an invoice was paid with, the latest payment first. */
+export function chargesOfInvoice(ctx: Context, invoice: string): ChargeView[] {
+  return ctx.store
+    .lookUp(invoicePayments, 'invoice', invoice)
+    .reverse()
+    .flatMap(({ view }) => {
+      if (view.status !== 'paid') return [];
+      const intent = ctx.store.get(paymentIntents, view.payment.payment_intent)?.view;
+      const charge = intent?.latest_charge && ctx.store.get(charges, intent.latest_charge)?.view;
+      return charge ? [charge] : [];
+    });
+}
+
+/** With what its intent took, which may be less than was asked for at first. */
+export function payInvoicePayment(ctx: Context, id: string): InvoicePaymentView {
+  const before = ctx.store.get(invoicePayments, id)?.view;
+  if (!before) throw new Error(`The sandbox has no invoice payment ${id}.`);
+  const intent = ctx.store.get(paymentIntents, before.payment.payment_intent)?.view;
+  return ctx.store.patch(invoicePayments, id, {
+    amount_paid: intent?.amount_received ?? before.amount_requested,
+    status: 'paid',
+    status_transitions: { ...before.status_transitions, paid_at: seconds(ctx) },
+  }).view;
+}
+
+/** The invoice is voided or paid elsewhere: nobody may pay its open intents any more. */
+export function cancelInvoicePayments(ctx: Context, invoice: string): void {
+  for (const { view } of ctx.store.lookUp(invoicePayments, 'invoice', invoice)) {
+    if (view.status !== 'open') continue;
+    ctx.store.patch(invoicePayments, view.id, {
+      status: 'canceled',
+      status_transitions: { ...view.status_transitions, canceled_at: seconds(ctx) },
+    });
+    cancelPaymentIntent(ctx, view.payment.payment_intent, 'void_invoice');
+  }
 }
 
 export const invoicePaymentExpandable: Expandable = {

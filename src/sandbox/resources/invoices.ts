@@ -1,219 +1,217 @@
-import { add, type Context, seconds } from '../context.ts';
-import { noSuch } from '../errors.ts';
+import { chooseCoupon, createDiscount } from '../billing/discounts.ts';
+import { createDraft, INVOICE_LINES_MAX, setLines, tellCreated } from '../billing/draftInvoice.ts';
+import { finalizeInvoice, findInvoice, updateInvoice } from '../billing/finalizeInvoice.ts';
+import { attachItems, pendingLine } from '../billing/invoiceLines.ts';
+import {
+  attemptPayment,
+  collectInvoice,
+  markUncollectible,
+  settleInvoice,
+} from '../billing/payInvoice.ts';
+import { findSubscription } from '../billing/subscriptionState.ts';
+import { voidInvoice } from '../billing/voidInvoice.ts';
+import { type Context, seconds } from '../context.ts';
+import { ApiError, badRequest, cardError } from '../errors.ts';
 import { emit } from '../events.ts';
 import type { Expandable } from '../expand.ts';
 import { inRange, listItems, listRows, matchesFilter } from '../listing.ts';
-import { choice, expand, paging, range, refused, text } from '../params.ts';
+import { expand, type Parsed, paging } from '../params.ts';
 import { idOf, type Route, route } from '../route.ts';
-import { customers, invoicePayments, invoices, prices } from '../tables.ts';
-import { type Line, totalOf } from './checkoutLines.ts';
-import type { SessionView } from './checkoutView.ts';
-import { expandCustomer, findCustomer, type LiveCustomer } from './customers.ts';
-import type { Metadata } from './fields.ts';
-import { createInvoicePayment } from './invoicePayments.ts';
+import { settingsOf } from '../settings.ts';
+import {
+  discounts,
+  invoiceItems,
+  invoicePayments,
+  invoices,
+  paymentIntents,
+  paymentMethods,
+  prices,
+  subscriptions,
+} from '../tables.ts';
+import { schedule, unschedule } from '../tasks.ts';
+import { expandCustomer, findCustomer } from './customers.ts';
+import { applyMetadata, present } from './fields.ts';
+import { pendingItems } from './invoiceItems.ts';
+import {
+  createParams,
+  finalizeParams,
+  listParams,
+  payParams,
+  updateParams,
+} from './invoiceParams.ts';
+import type { InvoiceView } from './invoiceView.ts';
+import { findPaymentMethod } from './paymentMethods.ts';
 
-/** Lines shown inside the invoice; the rest is paged from `/v1/invoices/:id/lines`, as at Stripe. */
-const LINES_SHOWN_MAX = 10;
+const DAY_SECONDS = 86_400;
 
-export type InvoiceLineView = ReturnType<typeof lineView>;
-export type InvoiceView = ReturnType<typeof invoiceView>;
-
-function lineView(ctx: Context, invoice: string, { item, unit }: Line) {
-  return {
-    id: ctx.newId('il_'),
-    object: 'line_item' as const,
-    amount: item.amount_total,
-    currency: item.currency,
-    description: item.description,
-    discount_amounts: [] as never[],
-    discountable: true,
-    discounts: [] as never[],
-    invoice,
-    livemode: false as const,
-    metadata: {} as Metadata,
-    parent: {
-      invoice_item_details: {
-        invoice_item: ctx.newId('ii_'),
-        proration: false,
-        proration_details: { credited_items: null },
-        subscription: null,
-      },
-      subscription_item_details: null,
-      type: 'invoice_item_details' as const,
-    },
-    period: { end: seconds(ctx), start: seconds(ctx) },
-    pretax_credit_amounts: [] as never[],
-    pricing: {
-      price_details: { price: item.price.id, product: item.price.product },
-      type: 'price_details' as const,
-      unit_amount_decimal: unit,
-    },
-    quantity: item.quantity,
-    quantity_decimal: String(item.quantity),
-    subscription: null,
-    subtotal: item.amount_subtotal,
-    taxes: [] as never[],
-  };
+function createInvoice(ctx: Context, given: Parsed<typeof createParams>): InvoiceView {
+  const subscription =
+    given.subscription === undefined
+      ? null
+      : findSubscription(ctx, given.subscription, 'subscription', 400);
+  const customerId = given.customer ?? subscription?.customer;
+  if (customerId === undefined) {
+    throw badRequest('Missing required param: customer.', {
+      param: 'customer',
+      code: 'parameter_missing',
+    });
+  }
+  const customer = findCustomer(ctx, customerId, 'customer', 400);
+  const currency = given.currency ?? subscription?.currency ?? customer.currency ?? 'usd';
+  const include =
+    subscription !== null || (given.pending_invoice_items_behavior ?? 'exclude') === 'include';
+  const items = include
+    ? pendingItems(ctx, customer.id, currency, (owner) => owner === (subscription?.id ?? null))
+    : [];
+  const lines = items.slice(0, INVOICE_LINES_MAX);
+  const now = seconds(ctx);
+  const applied = subscription && given.discounts === undefined ? subscription.discounts : [];
+  const { id } = createDraft(ctx, {
+    customer,
+    currency,
+    reason: 'manual',
+    lines: lines.map(pendingLine),
+    period: { start: now, end: now },
+    subscription,
+    discounts: applied,
+    autoAdvance: given.auto_advance ?? false,
+    collectionMethod: given.collection_method ?? 'charge_automatically',
+    dueDate: dueDate(given, given.collection_method, now),
+    defaultPaymentMethod: methodOf(ctx, given.default_payment_method),
+    description: given.description ?? null,
+    footer: given.footer ?? null,
+    metadata: applyMetadata({}, given.metadata),
+    statementDescriptor: given.statement_descriptor ?? null,
+    automaticTax: given.automatic_tax?.enabled ?? false,
+  });
+  attachItems(ctx, lines, id);
+  if (given.discounts) redeem(ctx, id, given.discounts);
+  planFinalisation(ctx, id);
+  tellCreated(ctx, id);
+  return findInvoice(ctx, id).view;
 }
 
-function invoiceView(
+function dueDate(
+  given: { days_until_due?: number | undefined; due_date?: number | undefined },
+  method: string | undefined,
+  now: number,
+): number | null {
+  if (method !== 'send_invoice') {
+    if (given.days_until_due === undefined && given.due_date === undefined) return null;
+    throw badRequest('A due date is for collection_method=send_invoice only.', {
+      param: 'due_date',
+    });
+  }
+  if (given.due_date !== undefined) return given.due_date;
+  if (given.days_until_due === undefined) {
+    throw badRequest('send_invoice needs days_until_due or due_date.', {
+      param: 'days_until_due',
+      code: 'parameter_missing',
+    });
+  }
+  return now + given.days_until_due * DAY_SECONDS;
+}
+
+function methodOf(ctx: Context, id: string | undefined): string | null {
+  return id === undefined ? null : findPaymentMethod(ctx, id, 'default_payment_method', 400).id;
+}
+
+function redeem(
   ctx: Context,
   id: string,
-  session: SessionView,
-  customer: LiveCustomer,
-  lines: readonly InvoiceLineView[],
-  total: number,
-) {
-  const data = session.invoice_creation?.invoice_data;
-  return {
-    id,
-    object: 'invoice' as const,
-    account_country: 'US',
-    account_name: 'Sandbox',
-    account_tax_ids: null,
-    amount_due: total,
-    amount_overpaid: 0,
-    amount_paid: 0,
-    amount_remaining: total,
-    amount_shipping: 0,
-    application: null,
-    attempt_count: 0,
-    attempted: false,
-    auto_advance: false,
-    automatic_tax: {
-      disabled_reason: null,
-      enabled: session.automatic_tax.enabled,
-      liability: session.automatic_tax.liability,
-      provider: session.automatic_tax.provider,
-      status: session.automatic_tax.enabled ? ('complete' as const) : null,
-    },
-    automatically_finalizes_at: null,
-    billing_reason: 'manual' as const,
-    collection_method: 'charge_automatically' as const,
-    created: seconds(ctx),
-    currency: session.currency ?? 'usd',
-    custom_fields: null,
-    customer: customer.id,
-    customer_account: null,
-    customer_address: customer.address,
-    customer_email: customer.email,
-    customer_name: customer.name,
-    customer_phone: customer.phone,
-    customer_shipping: null,
-    customer_tax_exempt: customer.tax_exempt,
-    customer_tax_ids: [] as never[],
-    default_payment_method: null,
-    default_source: null,
-    default_tax_rates: [] as never[],
-    description: data?.description ?? null,
-    discounts: [] as never[],
-    due_date: null,
-    effective_at: null as number | null,
-    ending_balance: null as number | null,
-    footer: data?.footer ?? null,
-    from_invoice: null,
-    hosted_invoice_url: null,
-    invoice_pdf: null,
-    issuer: { type: 'self' as const },
-    last_finalization_error: null,
-    latest_revision: null,
-    lines: listItems(lines, `/v1/invoices/${id}/lines`, { limit: LINES_SHOWN_MAX }),
-    livemode: false as const,
-    metadata: data?.metadata ?? {},
-    next_payment_attempt: null,
-    number: null as string | null,
-    on_behalf_of: null,
-    parent: null,
-    payment_settings: {
-      default_mandate: null,
-      payment_method_options: null,
-      payment_method_types: null,
-    },
-    period_end: seconds(ctx),
-    period_start: seconds(ctx),
-    post_payment_credit_notes_amount: 0,
-    pre_payment_credit_notes_amount: 0,
-    receipt_number: null,
-    rendering: null,
-    shipping_cost: null,
-    shipping_details: null,
-    starting_balance: 0,
-    statement_descriptor: null,
-    status: 'draft' as 'draft' | 'open' | 'paid',
-    status_transitions: {
-      finalized_at: null as number | null,
-      marked_uncollectible_at: null,
-      paid_at: null as number | null,
-      voided_at: null,
-    },
-    subtotal: total,
-    subtotal_excluding_tax: total,
-    test_clock: null,
-    total,
-    total_discount_amounts: [] as never[],
-    total_excluding_tax: total,
-    total_pretax_credit_amounts: [] as never[],
-    total_taxes: [] as never[],
-    webhooks_delivered_at: null,
-  };
+  choices: readonly { coupon?: string | undefined; promotion_code?: string | undefined }[],
+): void {
+  const { view, hidden } = findInvoice(ctx, id);
+  const made = choices.map((choice, at) =>
+    createDiscount(ctx, {
+      ...chooseCoupon(ctx, choice, `discounts[${at}]`),
+      customer: view.customer,
+      currency: view.currency,
+      invoice: id,
+    }),
+  );
+  setLines(
+    ctx,
+    view,
+    hidden.lines,
+    made.map((discount) => discount.id),
+  );
 }
 
-/** The invoice of a paid session, still a draft and not told to anybody. */
-export function draftInvoice(
-  ctx: Context,
-  session: SessionView,
-  lines: readonly Line[],
-  customerId: string,
-): InvoiceView {
-  const customer = findCustomer(ctx, customerId, 'customer', 400);
-  const id = ctx.newId('in_');
-  const views = lines.map((line) => lineView(ctx, id, line));
-  const view = invoiceView(ctx, id, session, customer, views, totalOf(lines));
-  return add(ctx, invoices, view, { lines: views }).view;
+/** A draft that advances by itself is finalised after an hour. */
+function planFinalisation(ctx: Context, id: string): void {
+  const { view } = findInvoice(ctx, id);
+  const at = view.auto_advance ? view.created + settingsOf(ctx).draft_seconds : null;
+  ctx.store.patch(invoices, id, { automatically_finalizes_at: at });
+  if (at === null) unschedule(ctx, 'finalize_invoice', id);
+  else schedule(ctx, 'finalize_invoice', id, at * 1_000);
 }
 
-/** Finalises and pays a draft with money that has already come, in Stripe's order of events. */
-export function payDraft(ctx: Context, id: string, paymentIntent: string | null): InvoiceView {
-  const draft = findInvoice(ctx, id).view;
-  emit(ctx, 'invoice.created', draft);
-  const now = seconds(ctx);
-  const { view: open } = ctx.store.patch(invoices, id, {
-    status: 'open',
-    number: takeNumber(ctx, draft.customer),
-    effective_at: now,
-    ending_balance: 0,
-    status_transitions: { ...draft.status_transitions, finalized_at: now },
+function changeInvoice(ctx: Context, id: string, given: Parsed<typeof updateParams>): InvoiceView {
+  const { view: before } = findInvoice(ctx, id);
+  const { auto_advance, description, footer, statement_descriptor } = given;
+  const draft = before.status === 'draft';
+  const fixed = [given.collection_method, given.discounts, given.due_date, given.days_until_due];
+  if (!draft && fixed.some((value) => value !== undefined)) {
+    throw badRequest('Finalized invoices can only change metadata, description and collection.', {
+      code: 'invoice_not_editable',
+    });
+  }
+  const method = given.collection_method ?? before.collection_method;
+  const dated = given.due_date !== undefined || given.days_until_due !== undefined;
+  const after = updateInvoice(ctx, id, {
+    ...present({ auto_advance, description, footer, statement_descriptor }),
+    collection_method: method,
+    ...(dated ? { due_date: dueDate(given, method, before.created) } : {}),
+    ...(given.default_payment_method === undefined
+      ? {}
+      : { default_payment_method: methodOf(ctx, given.default_payment_method) }),
+    metadata: applyMetadata(before.metadata, given.metadata),
   });
-  emit(ctx, 'invoice.finalized', open);
-  const { view: paid } = ctx.store.patch(invoices, id, {
-    status: 'paid',
-    amount_paid: open.total,
-    amount_remaining: 0,
-    attempt_count: paymentIntent === null ? 0 : 1,
-    attempted: true,
-    status_transitions: { ...open.status_transitions, paid_at: now },
+  if (given.discounts !== undefined) redeem(ctx, id, given.discounts ?? []);
+  if (draft && auto_advance !== undefined) planFinalisation(ctx, id);
+  return given.discounts === undefined ? after : findInvoice(ctx, id).view;
+}
+
+function payInvoice(ctx: Context, id: string, given: Parsed<typeof payParams>): InvoiceView {
+  const { view: before } = findInvoice(ctx, id);
+  if (before.status === 'draft') finalizeInvoice(ctx, id);
+  const { view } = findInvoice(ctx, id);
+  const owed = view.status === 'open' || view.status === 'uncollectible';
+  if (given.paid_out_of_band && owed) return settleInvoice(ctx, id, { outOfBand: true });
+  if (owed && view.amount_due === 0) return settleInvoice(ctx, id);
+  const attempt = attemptPayment(ctx, id, {
+    method: given.payment_method,
+    // The API's default is that the customer is not there.
+    onSession: given.off_session === false,
   });
-  const payment = paymentIntent === null ? null : createInvoicePayment(ctx, paid, paymentIntent);
-  emit(ctx, 'invoice.paid', paid);
-  emit(ctx, 'invoice.payment_succeeded', paid);
-  if (payment) emit(ctx, 'invoice_payment.paid', payment);
-  return paid;
+  if (attempt.outcome === 'failed') throw cardError(attempt.refusal, true);
+  if (attempt.outcome === 'paid') return attempt.invoice;
+  throw new ApiError(
+    402,
+    {
+      type: 'card_error',
+      code: 'invoice_payment_intent_requires_action',
+      message: 'This payment requires additional user action before it can be completed.',
+    },
+    true,
+  );
 }
 
-function findInvoice(ctx: Context, id: string) {
-  const found = ctx.store.get(invoices, id);
-  if (!found) throw noSuch('invoice', id, 'invoice', 404);
-  return found;
-}
-
-function takeNumber(ctx: Context, customerId: string): string {
-  const customer = ctx.store.get(customers, customerId)?.view;
-  if (!customer || 'deleted' in customer) throw new Error('A finalised invoice has a customer.');
-  const sequence = customer.next_invoice_sequence;
-  // Not told as customer.updated: nobody changed the customer.
-  const view = { ...customer, next_invoice_sequence: sequence + 1 };
-  ctx.store.put(customers, { id: customer.id, view, hidden: {} });
-  return `${customer.invoice_prefix}-${String(sequence).padStart(4, '0')}`;
+function deleteInvoice(ctx: Context, id: string) {
+  const { view } = findInvoice(ctx, id);
+  if (view.status !== 'draft' || view.parent !== null) {
+    throw badRequest('Only drafts that belong to no subscription can be deleted.', {
+      param: 'invoice',
+    });
+  }
+  unschedule(ctx, 'finalize_invoice', id);
+  for (const item of ctx.store.lookUp(invoiceItems, 'invoice', id)) {
+    ctx.store.remove(invoiceItems, item.id);
+  }
+  ctx.store.remove(invoices, id);
+  emit(ctx, 'invoice.deleted', view);
+  return { id, object: 'invoice', deleted: true };
 }
 
 export const invoiceLineExpandable: Expandable = {
@@ -224,29 +222,33 @@ export const invoiceLineExpandable: Expandable = {
 };
 
 export const invoiceExpandable: Expandable = {
+  confirmation_secret: (ctx, view) => {
+    const intent = ctx.store.get(invoices, String(view.id))?.hidden.payment_intent;
+    const secret = ctx.store.get(paymentIntents, intent ?? '')?.view.client_secret;
+    return secret === undefined ? undefined : { client_secret: secret, type: 'payment_intent' };
+  },
   customer: expandCustomer,
+  default_payment_method: (ctx, view) =>
+    ctx.store.get(paymentMethods, String(view.default_payment_method))?.view,
+  discounts: (ctx, view) =>
+    (view.discounts as string[]).map((id) => ctx.store.get(discounts, id)?.view ?? id),
+  'parent.subscription_details.subscription': (ctx, view) => {
+    const parent = view.parent as InvoiceView['parent'];
+    return ctx.store.get(subscriptions, parent?.subscription_details.subscription ?? '')?.view;
+  },
   payments: (ctx, view) => ({
     object: 'list',
-    data: [...ctx.store.walk(invoicePayments, 'newest_first')]
+    data: ctx.store
+      .lookUp(invoicePayments, 'invoice', String(view.id))
       .map((row) => row.view)
-      .filter((payment) => payment.invoice === view.id),
+      .reverse(),
     has_more: false,
     url: `/v1/invoice_payments?invoice=${String(view.id)}`,
   }),
 };
 
-const listParams = {
-  ...paging,
-  collection_method: choice('charge_automatically', 'send_invoice'),
-  created: range,
-  customer: text(),
-  customer_account: refused(),
-  due_date: refused(),
-  status: choice('draft', 'open', 'paid', 'uncollectible', 'void'),
-  subscription: text(),
-};
-
 export const invoiceRoutes: Route[] = [
+  route('POST', '/v1/invoices', createParams, createInvoice),
   route('GET', '/v1/invoices', listParams, (ctx, filter) =>
     listRows(
       ctx,
@@ -257,9 +259,15 @@ export const invoiceRoutes: Route[] = [
         matchesFilter(filter.customer, view.customer) &&
         matchesFilter<string>(filter.status, view.status) &&
         matchesFilter<string>(filter.collection_method, view.collection_method) &&
-        // No invoice of the sandbox belongs to a subscription yet.
-        filter.subscription === undefined &&
+        matchesFilter(
+          filter.subscription,
+          view.parent?.subscription_details.subscription ?? null,
+        ) &&
+        (filter.due_date === undefined || inRange(view.due_date ?? 0, filter.due_date)) &&
         inRange(view.created, filter.created),
+      filter.subscription === undefined
+        ? { index: 'customer', value: filter.customer }
+        : { index: 'subscription', value: filter.subscription },
     ),
   ),
   route(
@@ -268,8 +276,34 @@ export const invoiceRoutes: Route[] = [
     { expand },
     (ctx, _params, ids) => findInvoice(ctx, idOf(ids)).view,
   ),
+  route('POST', '/v1/invoices/:id', updateParams, (ctx, given, ids) =>
+    changeInvoice(ctx, idOf(ids), given),
+  ),
+  route('DELETE', '/v1/invoices/:id', {}, (ctx, _params, ids) => deleteInvoice(ctx, idOf(ids))),
   route('GET', '/v1/invoices/:id/lines', paging, (ctx, page, ids) => {
     const { id, hidden } = findInvoice(ctx, idOf(ids));
     return listItems(hidden.lines, `/v1/invoices/${id}/lines`, page);
+  }),
+  route('POST', '/v1/invoices/:id/finalize', finalizeParams, (ctx, given, ids) => {
+    const { id } = findInvoice(ctx, idOf(ids));
+    const open = finalizeInvoice(ctx, id);
+    if (given.auto_advance ?? open.auto_advance) return collectInvoice(ctx, id);
+    // With nothing to pay there is nothing to wait for.
+    return open.amount_due === 0 ? settleInvoice(ctx, id) : open;
+  }),
+  route('POST', '/v1/invoices/:id/pay', payParams, (ctx, given, ids) =>
+    payInvoice(ctx, idOf(ids), given),
+  ),
+  route('POST', '/v1/invoices/:id/void', { expand }, (ctx, _params, ids) =>
+    voidInvoice(ctx, findInvoice(ctx, idOf(ids)).id),
+  ),
+  route('POST', '/v1/invoices/:id/mark_uncollectible', { expand }, (ctx, _params, ids) =>
+    markUncollectible(ctx, findInvoice(ctx, idOf(ids)).id),
+  ),
+  route('POST', '/v1/invoices/:id/send', { expand }, (ctx, _params, ids) => {
+    const { id, view } = findInvoice(ctx, idOf(ids));
+    const open = view.status === 'draft' ? finalizeInvoice(ctx, id) : view;
+    emit(ctx, 'invoice.sent', open);
+    return open;
   }),
 ];

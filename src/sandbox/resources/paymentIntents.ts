@@ -2,6 +2,7 @@ import { add, type Context, seconds } from '../context.ts';
 import { noSuch } from '../errors.ts';
 import { emit } from '../events.ts';
 import type { Expandable } from '../expand.ts';
+import type { JsonObject } from '../json.ts';
 import { inRange, listRows, matchesFilter } from '../listing.ts';
 import { expand, paging, range, refused, text } from '../params.ts';
 import { idOf, type Route, route } from '../route.ts';
@@ -44,7 +45,7 @@ function intentView(
     application_fee_amount: null,
     automatic_payment_methods: null,
     canceled_at: null as number | null,
-    cancellation_reason: null as 'expired' | null,
+    cancellation_reason: null as 'abandoned' | 'expired' | 'void_invoice' | null,
     capture_method: 'automatic_async' as const,
     client_secret: `${id}_secret_${ctx.newId('', 25)}`,
     confirmation_method: 'automatic' as const,
@@ -59,7 +60,7 @@ function intentView(
     livemode: false as const,
     managed_payments: null,
     metadata: given.data.metadata,
-    next_action: null,
+    next_action: null as { type: 'use_stripe_sdk'; use_stripe_sdk: JsonObject } | null,
     on_behalf_of: null,
     payment_method: null as string | null,
     payment_method_configuration_details: null,
@@ -77,6 +78,7 @@ function intentView(
     status: 'requires_payment_method' as
       | 'requires_payment_method'
       | 'processing'
+      | 'requires_action'
       | 'succeeded'
       | 'canceled',
     transfer_data: null,
@@ -93,9 +95,14 @@ export function createPaymentIntent(
   return view;
 }
 
-export function findPaymentIntent(ctx: Context, id: string): PaymentIntentView {
+export function findPaymentIntent(
+  ctx: Context,
+  id: string,
+  param = 'intent',
+  status: 400 | 404 = 404,
+): PaymentIntentView {
   const found = ctx.store.get(paymentIntents, id);
-  if (!found) throw noSuch('payment_intent', id, 'intent', 404);
+  if (!found) throw noSuch('payment_intent', id, param, status);
   return found.view;
 }
 
@@ -111,12 +118,16 @@ export function moveIntent(
   return view;
 }
 
-/** A session that expires takes the intent of a declined attempt with it. */
-export function cancelPaymentIntent(ctx: Context, id: string): void {
+/** A session that expires, or an invoice that is voided, takes its unpaid intent with it. */
+export function cancelPaymentIntent(
+  ctx: Context,
+  id: string,
+  reason: 'expired' | 'void_invoice' = 'expired',
+): void {
   moveIntent(
     ctx,
     id,
-    { status: 'canceled', canceled_at: seconds(ctx), cancellation_reason: 'expired' },
+    { status: 'canceled', canceled_at: seconds(ctx), cancellation_reason: reason },
     'payment_intent.canceled',
   );
 }

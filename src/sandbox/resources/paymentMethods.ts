@@ -1,10 +1,8 @@
 import { add, type Context, seconds } from '../context.ts';
 import { noSuch } from '../errors.ts';
-import type { Expandable } from '../expand.ts';
-import { expand } from '../params.ts';
-import { idOf, type Route, route } from '../route.ts';
 import { paymentMethods } from '../tables.ts';
-import { type Address, expandCustomer } from './customers.ts';
+import type { Refusal } from './charges.ts';
+import type { Address } from './customers.ts';
 import type { Metadata } from './fields.ts';
 
 export type BillingDetails = {
@@ -46,11 +44,21 @@ export type PaymentMethodView = Common &
     | { type: 'us_bank_account'; us_bank_account: ReturnType<typeof bankView> }
   );
 
+/** What its number decides: how later payments with it end. */
+export type MethodHidden = {
+  refusal: Refusal | null;
+  /** A payment without its holder asks for him. */
+  authenticates: boolean;
+};
+
+const PAYS: MethodHidden = { refusal: null, authenticates: false };
+
 export function createPaymentMethod(
   ctx: Context,
   paidWith: PaidWith,
   billing: BillingDetails,
   customer: string | null,
+  behaviour: MethodHidden = PAYS,
 ): PaymentMethodView {
   const common: Common = {
     id: ctx.newId('pm_'),
@@ -71,7 +79,7 @@ export function createPaymentMethod(
           type: 'us_bank_account',
           us_bank_account: bankView(paidWith.us_bank_account),
         };
-  return add(ctx, paymentMethods, view, {}).view;
+  return add(ctx, paymentMethods, view, behaviour).view;
 }
 
 function cardView(card: CardFacts) {
@@ -102,12 +110,14 @@ function bankView(bank: BankFacts) {
   };
 }
 
-export const paymentMethodExpandable: Expandable = { customer: expandCustomer };
-
-export const paymentMethodRoutes: Route[] = [
-  route('GET', '/v1/payment_methods/:id', { expand }, (ctx, _params, ids) => {
-    const found = ctx.store.get(paymentMethods, idOf(ids));
-    if (!found) throw noSuch('payment_method', idOf(ids), 'id', 404);
-    return found.view;
-  }),
-];
+/** @throws ApiError `resource_missing` */
+export function findPaymentMethod(
+  ctx: Context,
+  id: string,
+  param: string,
+  status: 400 | 404,
+): PaymentMethodView {
+  const found = ctx.store.get(paymentMethods, id);
+  if (!found) throw noSuch('payment_method', id, param, status);
+  return found.view;
+}

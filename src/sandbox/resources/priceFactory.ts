@@ -193,6 +193,15 @@ export function findPrice(ctx: Context, id: string, param: string, status: 400 |
   return found.view;
 }
 
+/** The unit price in a currency: `currency_options` let one price be charged in another one. */
+export function unitIn(ctx: Context, price: PriceView, wanted: string, named: string): string {
+  const row = ctx.store.get(prices, price.id);
+  if (wanted === price.currency) return row?.view.unit_amount_decimal ?? price.unit_amount_decimal;
+  const option = row?.hidden.currency_options[wanted];
+  if (option) return option.unit_amount_decimal;
+  throw badRequest(`${named} has no currency_options for ${wanted}.`, { param: 'currency' });
+}
+
 /** A lookup key names one price at a time. */
 export function claimLookupKey(ctx: Context, id: string, key: string, transfer: boolean): void {
   for (const { view } of ctx.store.walk(prices, 'newest_first')) {

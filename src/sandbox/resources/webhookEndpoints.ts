@@ -1,14 +1,14 @@
-import { API_VERSION, add, type Context, seconds } from '../context.ts';
+import { add, type Context, seconds } from '../context.ts';
 import { badRequest, noSuch } from '../errors.ts';
 import { EVENT_TYPES } from '../eventTypes.ts';
 import { listRows } from '../listing.ts';
 import {
+  choice,
   clearable,
   expand,
   flag,
   list,
   metadata,
-  only,
   paging,
   refused,
   required,
@@ -17,6 +17,7 @@ import {
 } from '../params.ts';
 import { idOf, type Route, route } from '../route.ts';
 import { webhookEndpoints } from '../tables.ts';
+import { EVENT_VERSIONS } from '../versions.ts';
 import { applyMetadata, type Metadata } from './fields.ts';
 
 export type WebhookEndpointView = {
@@ -32,7 +33,11 @@ export type WebhookEndpointView = {
   status: 'enabled' | 'disabled';
   url: string;
 };
-export type EndpointHidden = { secret: string };
+export type EndpointHidden = {
+  secret: string;
+  /** `thin`: told what happened to which object, and nothing of the object itself. */
+  payload: 'snapshot' | 'thin';
+};
 
 /** Stripe's limit of endpoints in one account. */
 const ENDPOINTS_MAX = 16;
@@ -40,7 +45,7 @@ const ENDPOINTS_MAX = 16;
 const enabledEvents = list(text(100), 300);
 
 const createParams = {
-  api_version: only(API_VERSION, `it renders events in ${API_VERSION} only`),
+  api_version: choice(...EVENT_VERSIONS),
   connect: refused(),
   description: clearable(text()),
   enabled_events: required(enabledEvents),
@@ -61,6 +66,8 @@ interface NewEndpoint {
   readonly url: string;
   readonly enabled_events: string[];
   readonly secret?: string;
+  /** Default `snapshot`. A thin endpoint belongs to the second API: the first does not list it. */
+  readonly payload?: EndpointHidden['payload'];
   readonly api_version?: string | undefined;
   readonly description?: string | null | undefined;
   readonly metadata?: Metadata | null | undefined;
@@ -74,30 +81,40 @@ export function createEndpoint(ctx: Context, given: NewEndpoint) {
     ctx,
     webhookEndpoints,
     {
-      id: ctx.newId('we_'),
+      id: ctx.newId(given.payload === 'thin' ? 'ed_test_' : 'we_'),
       object: 'webhook_endpoint',
       api_version: given.api_version ?? null,
       application: null,
       created: seconds(ctx),
       description: given.description ?? null,
-      enabled_events: knownEvents(given.enabled_events),
+      enabled_events: knownEvents(given.enabled_events, given.payload),
       livemode: false,
       metadata: applyMetadata({}, given.metadata),
       status: 'enabled',
       url: given.url,
     },
-    { secret: given.secret ?? ctx.newId('whsec_', 32) },
+    {
+      secret: given.secret ?? ctx.newId('whsec_', 32),
+      payload: given.payload ?? 'snapshot',
+    },
   );
 }
 
 function findEndpoint(ctx: Context, id: string): WebhookEndpointView {
   const found = ctx.store.get(webhookEndpoints, id);
-  if (!found) throw noSuch('webhook endpoint', id, 'id', 404);
+  if (!found || found.hidden.payload === 'thin') throw noSuch('webhook endpoint', id, 'id', 404);
   return found.view;
 }
 
+/** Types of the second API are those of the first with this before them. */
+export const THIN_PREFIX = 'v1.';
+
 /** @throws ApiError 400 for a type Stripe does not have. */
-export function knownEvents(types: string[]): string[] {
+export function knownEvents(
+  types: string[],
+  payload: EndpointHidden['payload'] = 'snapshot',
+): string[] {
+  const prefix = payload === 'thin' ? THIN_PREFIX : '';
   if (types.length === 0) {
     throw badRequest('Missing required param: enabled_events.', {
       param: 'enabled_events',
@@ -105,7 +122,8 @@ export function knownEvents(types: string[]): string[] {
     });
   }
   types.forEach((type, at) => {
-    if (type !== '*' && !EVENT_TYPES.has(type)) {
+    const known = type.startsWith(prefix) && EVENT_TYPES.has(type.slice(prefix.length));
+    if (type !== '*' && !known) {
       throw badRequest(`Invalid enabled_events[${at}]: ${type} is not an event type.`, {
         param: `enabled_events[${at}]`,
       });
@@ -121,7 +139,13 @@ export const webhookEndpointRoutes: Route[] = [
     return { ...view, secret: hidden.secret };
   }),
   route('GET', '/v1/webhook_endpoints', paging, (ctx, filter) =>
-    listRows(ctx, webhookEndpoints, '/v1/webhook_endpoints', filter),
+    listRows(
+      ctx,
+      webhookEndpoints,
+      '/v1/webhook_endpoints',
+      filter,
+      ({ hidden }) => hidden.payload !== 'thin',
+    ),
   ),
   route('GET', '/v1/webhook_endpoints/:id', { expand }, (ctx, _params, ids) =>
     findEndpoint(ctx, idOf(ids)),

@@ -1,9 +1,9 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterEach, expect } from '@jest/globals';
+import { afterEach, beforeAll, expect } from '@jest/globals';
 import Stripe from 'stripe';
 import { type Sandbox, type SandboxOptions, startSandbox } from '../../../src/sandbox/index.ts';
-import { assertStripeShape } from './stripeSchema.ts';
+import { assertStripeShape, warmUp } from './stripeSchema.ts';
 
 const SETTLE_WITHIN_MS = 8_000;
 
@@ -102,6 +102,8 @@ const checkedFetch: typeof fetch = async (input, init) => {
   checkShape(response.status, body);
   return response;
 };
+
+beforeAll(() => warmUp(), 60_000);
 
 /** Also what nobody read: each event of each sandbox, fetched and checked by the same hook. */
 afterEach(async () => {
