@@ -8,6 +8,7 @@ import type { Explain } from '../credits/explain.types.ts';
 import type { Holds } from '../credits/holds.types.ts';
 import type { Payments } from '../credits/payments.ts';
 import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
+import type { Subscriptions } from '../subscriptions/subscriptions.types.ts';
 import type { Webhook } from '../webhook/webhook.types.ts';
 import type { TokenVerifier } from './identity/tokens.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -44,6 +45,7 @@ export interface AppDeps extends Money {
   explain: Explain;
   holds: Holds;
   checkout: Checkout;
+  subscriptions: Subscriptions;
   webhook: Webhook;
   jobs: Jobs & { tick(): Promise<JobRun[]> };
   catalogue: { cost(feature: string, units: number): number };

@@ -3,6 +3,7 @@ import type { Database, RedisStore } from '../core/ports.ts';
 import { checkConsistency } from '../credits/checkConsistency.ts';
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
+import { cleanSubscriptionCache } from '../subscriptions/subscriptions.ts';
 import type { ProcessDeps } from '../webhook/process.ts';
 import { sweepInbox } from '../webhook/sweep.ts';
 import type { Job } from './jobs.ts';
@@ -77,6 +78,13 @@ export function jobRegistry({ db, redis, processing, stripeCache }: RegistryDeps
       leaseSeconds: 120,
       maxRunSeconds: 30,
       run: (shouldStop) => checkConsistency({ db, logger }, shouldStop),
+    },
+    {
+      name: 'subscription_cache_cleanup',
+      everySeconds: 300,
+      leaseSeconds: 60,
+      maxRunSeconds: 30,
+      run: () => cleanSubscriptionCache(db),
     },
     {
       // Each process renews what its own readers use; the table is shared.

@@ -19,6 +19,7 @@ const foreign = userId('stranger');
  */
 const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string }> = {
   audit_events: { reads: 'admin', service: 'select' },
+  cache_cleanups: { reads: 'admin', service: 'select' },
   cache_store: { reads: 'none', service: 'delete, select' },
   checkout_sessions: { reads: 'own', service: 'select' },
   closed_accounts: { reads: 'none', service: 'select' },
@@ -35,10 +36,15 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string 
     reads: 'admin',
     service: 'delete, select, update (processed), update (retry_count)',
   },
+  subscription: { reads: 'own', service: 'select' },
+  subscription_cache: { reads: 'own', service: 'select' },
+  subscription_usage: { reads: 'own', service: 'select' },
+  subscriptions: { reads: 'own', service: 'select' },
 };
 
 /** Every function of ours in public: service_role calls it, nobody else. */
 const FUNCTIONS = [
+  'add_subscription_credits',
   'adjust_credits',
   'apply_webhook_effects',
   'cache_stripe_data',
@@ -47,6 +53,8 @@ const FUNCTIONS = [
   'check_changed_credits',
   'claim_job',
   'claim_webhook_events',
+  'clear_all_subscription_cache',
+  'clear_expired_subscription_cache',
   'consume_credits',
   'consume_credits_batch',
   'count_cache_hits',
@@ -58,6 +66,7 @@ const FUNCTIONS = [
   'fail_webhook_event',
   'find_user_by_customer',
   'finish_job',
+  'get_cache_cleanup_history',
   'get_cached_stripe_data',
   'get_checkout_session',
   'get_credit_balance',
@@ -66,7 +75,11 @@ const FUNCTIONS = [
   'get_hold',
   'get_mirror_records',
   'get_object_events',
+  'get_or_create_stripe_customer',
   'get_payment_state',
+  'get_subscription_cache_status',
+  'get_subscription_record',
+  'get_user_subscription_state',
   'grant_credits',
   'grant_free_credits',
   'hold_credits',
@@ -87,7 +100,10 @@ const FUNCTIONS = [
   'requeue_webhook_events',
   'seal_credit_entries',
   'set_payment_state',
+  'set_subscription_state',
   'sync_user_credits',
+  'update_subscription_cache',
+  'use_credits_validated',
   'validate_credits_consistency',
   'validate_credits_consistency_since',
   'validate_user_credits',
@@ -144,6 +160,12 @@ beforeAll(async () => {
       p_expires_at: '2999-01-01T00:00:00Z',
     });
     await call('hold_credits', { p_amount: 1, p_key: '1' });
+    await call('set_subscription_state', {
+      p_subscription_id: `sub_${user}`,
+      p_status: 'active',
+      p_state: { plan: 'team' },
+    });
+    await call('get_user_subscription_state', {});
   }
   await callAsService(database.current, 'cache_stripe_data', {
     p_cache_key: 'stripe:prices',
@@ -151,6 +173,7 @@ beforeAll(async () => {
   });
   await callAsService(database.current, 'ensure_user', { p_user_id: userId('leaver') });
   await database.current.query(`delete from users where id = '${userId('leaver')}'`);
+  await callAsService(database.current, 'clear_expired_subscription_cache', {});
   await callAsService(database.current, 'claim_job', { p_name: 'x', p_lease_seconds: 1 });
   await callAsService(database.current, 'receive_webhook_event', {
     p_event_id: 'evt_1',
