@@ -419,7 +419,9 @@ $$;
 reset role;
 
 call purser.make_room(
-  array['credit_transactions', 'credit_sources', 'credit_grants', 'credit_holds', 'closed_accounts', 'audit_events', 'reconciliation_findings']);
+  array['credit_transactions', 'credit_sources', 'credit_grants', 'credit_holds', 'closed_accounts', 'audit_events', 'reconciliation_findings'],
+  -- Of credit_consistency_migration.sql: apps that followed an older recipe have them, and are told at once.
+  array['validate_credits_consistency', 'sync_user_credits']);
 
 do $$
 declare
@@ -1508,6 +1510,24 @@ begin
 end
 $$;
 
+-- The entry of a user under a key; all fields null where there is none. Asked as "the first from
+-- this key on", which only the index of keys can answer: asked by equality, the planner may take
+-- the primary key and read a user's whole history, if that was short when statistics were taken.
+create or replace function purser.find_entry(p_user_id text, p_key text)
+returns public.credit_transactions language plpgsql stable set search_path = '' as $$
+declare
+  v_entry public.credit_transactions;
+begin
+  select * into v_entry from public.credit_transactions t
+  where (t.user_id, t.idempotency_key) >= (p_user_id, p_key)
+  order by t.user_id, t.idempotency_key limit 1;
+  if (v_entry.user_id, v_entry.idempotency_key) is distinct from (p_user_id, p_key) then
+    return null;
+  end if;
+  return v_entry;
+end
+$$;
+
 -- One spend of a locked user of whom nothing is due: what consume_credits and its batch share.
 -- Gives the row after it, and the answer without the mirror record.
 create or replace function purser.spend(
@@ -1518,9 +1538,8 @@ declare
   v_entry public.credit_transactions;
 begin
   o_user := p_user;
-  select * into v_entry from public.credit_transactions t
-  where t.user_id = p_user.user_id and t.idempotency_key = 'consume:' || p_key;
-  if found then
+  v_entry := purser.find_entry(p_user.user_id, 'consume:' || p_key);
+  if v_entry.id is not null then
     o_answer := purser.entry_answer(
       case when v_entry.amount = -p_amount then 'replayed' else 'conflict' end, v_entry);
     return;
@@ -1557,9 +1576,14 @@ $$;
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.consume_credits_batch(
   p_operations jsonb, p_wait boolean default false, p_now timestamptz default null)
-returns json language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
+returns json language plpgsql security definer set search_path = '' set lock_timeout = '5s'
+-- Every look-up here is by key; a plan made while the tables were small must not outlive that.
+set enable_seqscan = off as $$
 declare
+  v_ids regclass := pg_catalog.pg_get_serial_sequence('public.credit_transactions', 'id');
+  v_ledger uuid := purser.ledger_id();
   v_now timestamptz;
+  v_created_at text;
   v_users purser.accounts[];
   v_plain text[];
   v_places integer[];
@@ -1586,45 +1610,54 @@ begin
     where a.id in (select purser.to_user_id(o.value ->> 'user_id') from jsonb_array_elements(p_operations) o)
     order by a.id for no key update skip locked);
   v_now := coalesce(p_now, clock_timestamp());
+  v_created_at := purser.iso(v_now);
 
   -- Nearly all users, in one statement: no key is known, no holds, nothing due, and the first lot
   -- holds more than all their operations spend, so that each of them passes.
+  -- Conditions stand in `case` so that the planner does not take a handful of rows for one, and
+  -- ids are drawn beforehand so that entries need not be joined back: both were quadratic.
   with operation as materialized (
-    select o.*, k.entry_number is not null as known,
+    select o.*, (k.user_id, k.idempotency_key) = (o.user_id, 'consume:' || o.key) as known,
            row_number() over user_order as turn, sum(o.amount) over user_order as spent
     from purser.operations(p_operations) o
-    -- The limits here and below keep these from becoming joins with whole tables.
+    -- The first key from this one on: see purser.find_entry. The limits here and below keep these
+    -- from becoming joins with whole tables.
     left join lateral (
-      select t.entry_number from public.credit_transactions t
-      where t.user_id = o.user_id and t.idempotency_key = 'consume:' || o.key limit 1) k on true
+      select t.user_id, t.idempotency_key from public.credit_transactions t
+      where (t.user_id, t.idempotency_key) >= (o.user_id, 'consume:' || o.key)
+      order by t.user_id, t.idempotency_key limit 1) k on true
     window user_order as (partition by o.user_id order by o.place)),
-  total as (
-    select o.user_id, max(o.spent) as spent, count(*) as operations from operation o
-    group by o.user_id
-    having not bool_or(o.known) and count(distinct o.key) = count(*)),
+  total as materialized (
+    select o.user_id, max(o.spent) as spent, count(*) as operations,
+           bool_or(o.known) is not true and count(distinct o.key) = count(*) as new
+    from operation o group by o.user_id),
   plain as materialized (
     select u.id, u.user_id, u.credits_balance as balance, u.credits_version as version, u.entry_count,
            t.spent, t.operations, l.id as grant_id, n.expires_at as next_expiry
-    from unnest(v_users) u
-    join total t on t.user_id = u.user_id
+    from total t
+    join unnest(v_users) u on u.user_id = t.user_id
     cross join lateral (
       select b.id, b.remaining from purser.burn_down b where b.user_id = u.user_id limit 1) l
     left join lateral (
       select g.expires_at from public.credit_grants g
       where g.user_id = u.user_id and g.exhausted_at is null and g.expires_at is not null
       order by g.expires_at limit 1) n on true
-    where not u.credits_suspended and u.credits_held = 0 and u.credits_balance >= t.spent
-      and l.remaining > t.spent and (n.expires_at > v_now) is not false),
+    where case when t.new and not u.credits_suspended and u.credits_held = 0
+      and u.credits_balance >= t.spent and l.remaining > t.spent
+      and (n.expires_at > v_now) is not false then true end),
+  spend as materialized (
+    select nextval(v_ids) as id, o.place, o.key, p.user_id, p.entry_count + o.turn as entry_number, o.amount,
+           p.balance - o.spent as balance, p.version + o.turn as version, o.description, o.metadata,
+           jsonb_build_array(jsonb_build_object('grant_id', p.grant_id::text, 'amount', o.amount)) as lots
+    from plain p join operation o on o.user_id = p.user_id),
   entry as (
     insert into public.credit_transactions (
-      user_id, entry_number, transaction_type, amount, balance_after, held_after, available_after,
+      id, user_id, entry_number, transaction_type, amount, balance_after, held_after, available_after,
       version, idempotency_key, description, lots, metadata, event_at, created_at)
-    select p.user_id, p.entry_count + o.turn, 'usage', -o.amount, p.balance - o.spent, 0, p.balance - o.spent,
-           p.version + o.turn, 'consume:' || o.key, o.description,
-           jsonb_build_array(jsonb_build_object('grant_id', p.grant_id::text, 'amount', o.amount)),
-           o.metadata, v_now, v_now
-    from plain p join operation o on o.user_id = p.user_id
-    returning id, user_id, entry_number, balance_after, version, lots),
+    overriding system value
+    select s.id, s.user_id, s.entry_number, 'usage', -s.amount, s.balance, 0, s.balance,
+           s.version, 'consume:' || s.key, s.description, s.lots, s.metadata, v_now, v_now
+    from spend s),
   lot as (
     update public.credit_grants g set remaining = g.remaining - p.spent from plain p where g.id = p.grant_id),
   account as (
@@ -1632,23 +1665,23 @@ begin
     set credits_balance = p.balance - p.spent, credits_version = p.version + p.operations,
         entry_count = p.entry_count + p.operations
     from plain p where u.id = p.id)
-  select coalesce(array_agg(o.place), '{}'), coalesce(array_agg(json_build_object(
+  select coalesce(array_agg(s.place), '{}'), coalesce(array_agg(json_build_object(
            'outcome', 'applied',
-           'transaction_id', e.id::text,
-           'user_id', e.user_id,
-           'amount', o.amount,
-           'balance', e.balance_after,
+           'transaction_id', s.id::text,
+           'user_id', s.user_id,
+           'amount', s.amount,
+           'balance', s.balance,
            'held', 0,
-           'available', e.balance_after,
-           'version', e.version,
-           'lots', e.lots,
-           'created_at', to_char(v_now at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-           'index', o.place - 1,
-           'idempotency_key', o.key)), '{}'),
+           'available', s.balance,
+           'version', s.version,
+           'lots', s.lots,
+           'created_at', v_created_at,
+           'index', s.place - 1,
+           'idempotency_key', s.key)), '{}'),
          array(select p.user_id from plain p),
          array(select json_build_object(
            'user_id', p.user_id,
-           'ledger', purser.ledger_id(),
+           'ledger', v_ledger,
            'version', p.version + p.operations,
            'balance', p.balance - p.spent,
            'held', 0,
@@ -1656,9 +1689,7 @@ begin
            'suspended', false,
            'valid_until', floor(extract(epoch from p.next_expiry) * 1000)::bigint) from plain p)
   into v_places, v_answers, v_plain, v_mirrors
-  from plain p
-  join operation o on o.user_id = p.user_id
-  join entry e on e.user_id = o.user_id and e.entry_number = p.entry_count + o.turn;
+  from spend s;
 
   -- The other users, one operation after the other.
   for v_operation in
@@ -1702,7 +1733,7 @@ $$;
 -- The operations of a batch as rows; user_id in the spelling of the books, given_id as it came.
 create or replace function purser.operations(p_operations jsonb)
 returns table (place integer, given_id text, user_id text, amount bigint, key text, description text, metadata jsonb)
-language plpgsql stable rows 100 set search_path = '' as $$
+language plpgsql stable rows 500 set search_path = '' as $$
 begin
   return query
     select o.ordinality::integer, o.value ->> 'user_id',
@@ -1994,9 +2025,10 @@ returns trigger language plpgsql set search_path = '' as $$
 begin
   if current_user = 'purser_ledger' and new.amount <> 0 and new.amount between -9007199254740991 and 9007199254740991
      and new.entry_number > 0 and octet_length(new.idempotency_key) between 1 and 400
-     and new.transaction_type in (
-       'usage', 'purchase', 'allocation', 'bonus', 'usage_refund', 'clawback', 'clawback_reversal',
-       'expiration', 'adjustment')
+     -- Apart from the others: for nine words Postgres would build a hash table, in each transaction.
+     and (new.transaction_type = 'usage' or new.transaction_type in (
+       'purchase', 'allocation', 'bonus', 'usage_refund', 'clawback', 'clawback_reversal',
+       'expiration', 'adjustment'))
   then
     return new;
   end if;

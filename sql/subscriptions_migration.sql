@@ -19,7 +19,7 @@ $$;
 
 grant purser_ledger to current_user;
 call purser.make_room(
-  array['subscription', 'subscription_cache', 'cache_cleanups', 'subscription_usage', 'subscriptions'],
+  array['subscription', 'subscription_cache', 'cache_cleanups', 'subscription_usage'],
   array['get_user_subscription_state', 'use_credits_validated', 'add_subscription_credits',
     'get_or_create_stripe_customer', 'update_subscription_cache', 'clear_expired_subscription_cache',
     'clear_all_subscription_cache', 'get_subscription_cache_status', 'get_cache_cleanup_history']);
@@ -59,13 +59,26 @@ comment on column public.subscription.payment_failed is 'Its latest invoice is o
 comment on column public.subscription.version is 'Rises with every change; a writer names the one it read before it asked Stripe.';
 comment on column public.subscription.state_as_of is 'When Stripe was asked for this state.';
 
-create or replace view public.subscriptions with (security_invoker = true) as
-  select s.id, s.user_id, s.tier_id, s.status, s.cycle_start_date, s.cycle_end_date, s.stripe_customer_id,
-         s.stripe_subscription_id, s.stripe_price_id, s.plan, s.quantity, s.cancel_at_period_end, s.cancel_at,
-         s.canceled_at, s.ended_at, s.trial_end, s.collection_paused, s.payment_failed, s.metadata,
-         s.state_as_of, s.created_at, s.updated_at
-  from public.subscription s;
-comment on view public.subscriptions is 'The table subscription under the name many apps use.';
+do $$
+begin
+  if exists (
+    select from pg_class c where c.relnamespace = 'public'::regnamespace and c.relname = 'subscriptions'
+      and c.relowner <> 'purser_ledger'::regrole)
+  then
+    raise warning 'purser: public.subscriptions is your own and stays; the view of that name is not made';
+    return;
+  end if;
+  create or replace view public.subscriptions with (security_invoker = true) as
+    select s.id, s.user_id, s.tier_id, s.status, s.cycle_start_date, s.cycle_end_date, s.stripe_customer_id,
+           s.stripe_subscription_id, s.stripe_price_id, s.plan, s.quantity, s.cancel_at_period_end, s.cancel_at,
+           s.canceled_at, s.ended_at, s.trial_end, s.collection_paused, s.payment_failed, s.metadata,
+           s.state_as_of, s.created_at, s.updated_at
+    from public.subscription s;
+  comment on view public.subscriptions is 'The table subscription under the name many apps use.';
+  revoke all on public.subscriptions from public, anon, authenticated, service_role;
+  grant select on public.subscriptions to authenticated, service_role;
+end
+$$;
 
 create table if not exists public.subscription_cache (
   user_id text primary key,
@@ -655,9 +668,9 @@ create policy cache_cleanups_select_admin on public.cache_cleanups for select to
   using (((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'admin');
 
 set role purser_ledger;
-revoke all on public.subscription, public.subscriptions, public.subscription_cache, public.cache_cleanups,
+revoke all on public.subscription, public.subscription_cache, public.cache_cleanups,
   public.subscription_usage from public, anon, authenticated, service_role;
-grant select on public.subscription, public.subscriptions, public.subscription_cache, public.cache_cleanups,
+grant select on public.subscription, public.subscription_cache, public.cache_cleanups,
   public.subscription_usage to authenticated, service_role;
 reset role;
 

@@ -50,6 +50,7 @@ export async function settleInvoice(
     recordedUserId: async () => null,
     customerId,
     clientReferenceId: null,
+    claimable: paymentIntentId === null ? [invoiceId] : [invoiceId, paymentIntentId],
   });
   if (userId === null) {
     return [

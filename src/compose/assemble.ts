@@ -21,7 +21,12 @@ import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
 import { createSubscriptionSettlement } from '../subscriptions/settleSubscription.ts';
 import { createSubscriptions } from '../subscriptions/subscriptions.ts';
+import { createClaims } from '../webhook/claims.ts';
+import { HANDLERS } from '../webhook/dispatch.ts';
+import { createEventLog } from '../webhook/eventLog.ts';
+import { createMissedEvents } from '../webhook/missedEvents.ts';
 import type { ProcessDeps } from '../webhook/process.ts';
+import { createReplays } from '../webhook/replays.ts';
 import { sweepAfterReceipt } from '../webhook/sweepAfterReceipt.ts';
 import { createWebhook } from '../webhook/webhook.ts';
 import type { OpenedDatabase } from './openDatabase.ts';
@@ -123,9 +128,23 @@ export function assemble(options: AssembleOptions): Assembly {
     publicUrl,
     returnOrigins: [...settings.http.returnOrigins],
   });
+  const missedEvents = createMissedEvents({
+    db,
+    stripe,
+    clock,
+    logger,
+    types: new Set(Object.keys(HANDLERS)),
+  });
   const jobs = createJobs(
     { db, clock, logger },
-    jobRegistry({ processing, db, redis: options.redis.store, stripeCache }),
+    jobRegistry({
+      processing,
+      db,
+      redis: options.redis.store,
+      stripeCache,
+      missedEvents,
+      keepPayloads: settings.keepPayloads,
+    }),
   );
   const lifecycle = createLifecycle();
   const health: HealthChecks = {
@@ -147,6 +166,10 @@ export function assemble(options: AssembleOptions): Assembly {
     subscriptions: createSubscriptions({ db, catalogue }),
     checkout,
     webhook,
+    eventLog: createEventLog({ db }),
+    replays: createReplays({ db }),
+    missedEvents,
+    claims: createClaims({ db }),
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),

@@ -116,6 +116,14 @@ export type Effect =
       user_id: string | null;
       detail: Record<string, unknown>;
     }
+  /** Written down for people, with the event as the actor. */
+  | {
+      kind: 'audit';
+      action: string;
+      user_id: string | null;
+      reason: string | null;
+      after: Record<string, unknown>;
+    }
   /** Cached answers of Stripe about the object are old. */
   | { kind: 'stripe_changed'; event_type: string; object_id: string }
   | { kind: 'ignore'; reason: string }
@@ -181,7 +189,7 @@ export async function applyEffects(
     const effect = effects[index];
     if (result.mirror && result.user_id) mirror.update(result.user_id, result.mirror);
     if (effect?.kind !== 'grant') continue;
-    reportGrant(logger, effect, result.outcome);
+    reportGrant(logger, { ...effect, user_id: result.user_id ?? effect.user_id }, result.outcome);
     if (effect.session_id && (result.outcome === 'applied' || result.outcome === 'replayed')) {
       await redis
         .setMarker(processedKey(effect.session_id), PROCESSED_TTL_SECONDS)

@@ -17,6 +17,7 @@ import { present } from './resources/fields.ts';
 import { periodOf, type SubscriptionView, withPeriod } from './resources/subscriptionView.ts';
 import { changeSettings, RETRIES_MAX, settingsOf } from './settings.ts';
 import { invoices, subscriptions } from './tables.ts';
+import { EVENT_VERSIONS } from './versions.ts';
 
 const FAILURES_MAX = 1_000;
 
@@ -44,6 +45,7 @@ const settingsSchema = z.strictObject({
     .min(0)
     .max(30 * 86_400)
     .optional(),
+  api_version: z.enum(EVENT_VERSIONS).optional(),
   draft_waits_for_webhooks: z.boolean().optional(),
 });
 const emptySchema = z.strictObject({});

@@ -39,7 +39,12 @@ export interface SubscriptionReading {
 export async function readSubscription(
   deps: SettlementBase,
   subscriptionId: string,
-  known: { session?: Stripe.Checkout.Session; findSession?: boolean } = {},
+  known: {
+    session?: Stripe.Checkout.Session;
+    findSession?: boolean;
+    /** Objects by which somebody may have claimed it, beside the subscription and its session. */
+    claimable?: string[];
+  } = {},
 ): Promise<SubscriptionReading> {
   const { db, stripe, clock, catalogue } = deps;
   const record = await db.rpc<SubscriptionRecord>('get_subscription_record', {
@@ -66,6 +71,11 @@ export async function readSubscription(
         customerId,
         subscriptionUserId: subscription.metadata.userId,
         clientReferenceId: session?.client_reference_id ?? null,
+        claimable: [
+          subscriptionId,
+          ...(session === null ? [] : [session.id]),
+          ...(known.claimable ?? []),
+        ],
       })))
     : null;
   const effects: Effect[] =

@@ -51,6 +51,7 @@ async function effectsOfInvoice(
 ): Promise<Effect[]> {
   const reading = await readSubscription(deps, subscriptionId, {
     findSession: invoice.billing_reason === 'subscription_create',
+    claimable: [invoice.id],
   });
   const { subscription, userId, session } = reading;
   if (invoice.status !== 'paid') {

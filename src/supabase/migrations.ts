@@ -23,6 +23,8 @@ export const AREA_FILES: readonly string[] = [
   'checkout_migration.sql',
   'subscriptions_migration.sql',
   'stripe_webhook_events_migration.sql',
+  'stripe_event_log_migration.sql',
+  'stripe_event_replay_migration.sql',
   'cache_store_migration.sql',
   'operations_migration.sql',
 ];

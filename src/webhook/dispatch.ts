@@ -1,13 +1,22 @@
 import type { Effect } from '../credits/effects.ts';
 import { catalogueChanged } from './handlers/catalogue.ts';
+import { chargeRefunded } from './handlers/charge.ts';
 import { sessionExpired, sessionPaid, sessionPaymentFailed } from './handlers/checkoutSession.ts';
+import { creditNoteChanged } from './handlers/creditNote.ts';
 import { customerChanged, customerDeleted } from './handlers/customer.ts';
 import { subscriptionChanged, trialWillEnd } from './handlers/customerSubscription.ts';
+import { disputeChanged, disputeTold } from './handlers/dispute.ts';
 import type { Handler, HandlerDeps } from './handlers/handler.ts';
 import { invoiceChanged } from './handlers/invoice.ts';
+import { paymentFailed, paymentSucceeded } from './handlers/paymentIntent.ts';
+import { paymentMethodMoved } from './handlers/paymentMethod.ts';
+import { refundChanged } from './handlers/refund.ts';
 import type { StripeEvent } from './stripeEvent.ts';
 
-/** Every event type that is acted upon; all others are recorded and ignored. */
+/**
+ * Every event type that is acted upon; all others are recorded and ignored. docs/events.md says
+ * what each leads to.
+ */
 export const HANDLERS: Readonly<Record<string, Handler>> = {
   'checkout.session.completed': sessionPaid,
   'checkout.session.async_payment_succeeded': sessionPaid,
@@ -29,6 +38,23 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   'invoice.payment_action_required': invoiceChanged,
   'invoice.voided': invoiceChanged,
   'invoice.marked_uncollectible': invoiceChanged,
+  'charge.refunded': chargeRefunded,
+  'refund.created': refundChanged,
+  'refund.updated': refundChanged,
+  'refund.failed': refundChanged,
+  'charge.refund.updated': refundChanged,
+  'charge.dispute.created': disputeTold,
+  'charge.dispute.updated': disputeChanged,
+  'charge.dispute.closed': disputeTold,
+  'charge.dispute.funds_withdrawn': disputeChanged,
+  'charge.dispute.funds_reinstated': disputeChanged,
+  'credit_note.created': creditNoteChanged,
+  'credit_note.updated': creditNoteChanged,
+  'credit_note.voided': creditNoteChanged,
+  'payment_intent.succeeded': paymentSucceeded,
+  'payment_intent.payment_failed': paymentFailed,
+  'payment_method.attached': paymentMethodMoved,
+  'payment_method.detached': paymentMethodMoved,
   'product.created': catalogueChanged,
   'product.updated': catalogueChanged,
   'product.deleted': catalogueChanged,
@@ -36,6 +62,8 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   'price.updated': catalogueChanged,
   'price.deleted': catalogueChanged,
 };
+
+const THIN_PREFIX = 'v1.';
 
 export interface DispatchDeps extends HandlerDeps {
   /** Whether our key is a live one; events of the other mode are not ours. */
@@ -61,14 +89,33 @@ export async function dispatch(deps: DispatchDeps, event: StripeEvent): Promise<
         : []),
     ];
   }
-  const handler = Object.hasOwn(HANDLERS, event.type) ? HANDLERS[event.type] : undefined;
+  const type = factOf(event.type);
+  const handler = Object.hasOwn(HANDLERS, type) ? HANDLERS[type] : undefined;
   if (handler === undefined) {
     return [{ kind: 'ignore', reason: `${event.type} is not acted upon` }];
   }
-  if (event.objectId === null) {
-    return [{ kind: 'ignore', reason: 'the event names no object' }];
-  }
-  return handler(deps, { ...event, objectId: event.objectId });
+  if (event.objectId === null) return unreadable(event);
+  return handler(deps, { ...event, type, objectId: event.objectId });
+}
+
+/** A thin notification tells the same as the event whose name follows its `v1.`. */
+function factOf(type: string): string {
+  return type.startsWith(THIN_PREFIX) ? type.slice(THIN_PREFIX.length) : type;
+}
+
+/** Something happened that we act upon, and nobody can say to what: not to be passed over. */
+function unreadable(event: StripeEvent): Effect[] {
+  const reason = 'the event names no object';
+  return [
+    {
+      kind: 'finding',
+      code: 'event_unreadable',
+      subject: event.id,
+      user_id: null,
+      detail: { event_type: event.type, reason },
+    },
+    { kind: 'ignore', reason },
+  ];
 }
 
 function reasonToIgnore(

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../core/ports.ts';
 import { storableJson } from '../core/storableJson.ts';
+import type { Failure } from './failure.ts';
 import type { StripeEvent } from './stripeEvent.ts';
 import type { RetryAnswer, RetryRequest } from './webhook.types.ts';
 
@@ -13,6 +14,8 @@ export interface LeasedEvent {
   event_id: string;
   event_type: string;
   object_id: string | null;
+  /** Events with the same key are worked on one at a time. */
+  order_key: string | null;
   /** Proof of the lease; an older one is refused. */
   fence: number;
   /** 1 = the first. */
@@ -30,7 +33,7 @@ export function receiveEvent(
     p_event_id: event.id,
     p_event_type: event.type,
     p_object_id: event.objectId,
-    p_order_key: event.objectId,
+    p_order_key: event.orderKey,
     p_event_created_at: event.createdAt.toISOString(),
     p_payload: storableJson(event.payload),
     p_lease_seconds: lease ? LEASE_SECONDS : null,
@@ -56,14 +59,16 @@ export function claimEvents(
 export function failEvent(
   db: Database,
   event: { id: string; fence: number },
-  error: string,
+  failure: Failure,
   delaySeconds: number | null,
 ): Promise<{ outcome: 'failed' | 'dead' | 'stale' }> {
   return db.rpc('fail_webhook_event', {
     p_event_id: event.id,
     p_fence: event.fence,
-    p_error: error,
+    p_error: failure.message,
     p_delay_seconds: delaySeconds,
+    p_code: failure.code,
+    p_cause: failure.cause,
   });
 }
 
@@ -84,4 +89,18 @@ export function requeueEvents(
 
 export function requeueParkedEvents(db: Database, limit: number): Promise<{ requeued: number }> {
   return db.rpc('requeue_parked_events', { p_limit: limit });
+}
+
+/** One page of the clean-up; `keepPayloads` spares events that wrote entries. */
+export function deleteOldEvents(
+  db: Database,
+  days: number,
+  keepPayloads: boolean,
+  limit: number,
+): Promise<{ deleted: number }> {
+  return db.rpc('delete_old_webhook_events', {
+    p_days: days,
+    p_keep_payloads: keepPayloads,
+    p_limit: limit,
+  });
 }

@@ -8,8 +8,9 @@ import {
   type EffectsDeps,
 } from '../credits/effects.ts';
 import { type DispatchDeps, dispatch } from './dispatch.ts';
+import { classifyFailure } from './failure.ts';
 import { claimEvents, failEvent, type LeasedEvent } from './inbox.ts';
-import { readEvent } from './stripeEvent.ts';
+import { readEvent, readLoggedObject, type StripeEvent } from './stripeEvent.ts';
 
 export type ProcessDeps = DispatchDeps &
   EffectsDeps & { random: Random; stripeCache: Pick<StripeCache, 'read' | 'forget'> };
@@ -33,8 +34,8 @@ export async function processEvent(
 ): Promise<ProcessOutcome> {
   const first = await attempt(deps, leased);
   let waiting = first.waiting;
-  for (let round = 0; waiting && leased.object_id !== null && round < FOLLOW_UPS_MAX; round += 1) {
-    const [next] = await claimEvents(deps.db, 1, leased.object_id);
+  for (let round = 0; waiting && leased.order_key !== null && round < FOLLOW_UPS_MAX; round += 1) {
+    const [next] = await claimEvents(deps.db, 1, leased.order_key);
     if (next === undefined) break;
     waiting = (await attempt(deps, next)).waiting;
   }
@@ -61,8 +62,10 @@ async function attempt(
     return { outcome, waiting: applied.waiting };
   } catch (error) {
     logger.error(`Failed to handle ${leased.event_type}`, { ...fields, error });
-    const delay = retryDelaySeconds(leased.attempt, deps.random);
-    const { outcome } = await failEvent(deps.db, event, describe(error), delay);
+    const failure = classifyFailure(error);
+    const backoff = retryDelaySeconds(leased.attempt, deps.random);
+    const delay = backoff === null ? null : Math.max(backoff, failure.retryAfterSeconds);
+    const { outcome } = await failEvent(deps.db, event, failure, delay);
     if (outcome === 'dead') {
       logger.error(`Event ${event.id} is dead after ${leased.attempt} attempts`, fields);
     }
@@ -77,7 +80,7 @@ async function decideAndApply(
   event: { id: string; fence: number },
 ): Promise<AppliedEffects & { outcome: Exclude<AppliedEffects['outcome'], 'read_again'> }> {
   for (let reading = 1; reading <= READINGS_MAX; reading += 1) {
-    const effects = await dispatch(deps, readEvent(leased.payload));
+    const effects = await dispatch(deps, readLeased(deps, leased));
     const applied = await applyEffects(deps, event, effects);
     if (effects.some(isPriceChange)) deps.stripeCache.forget();
     const { outcome } = applied;
@@ -93,7 +96,7 @@ function isPriceChange(effect: Effect): boolean {
   return effect.kind === 'stripe_changed' && /^(product|price)\./.test(effect.event_type);
 }
 
-function describe(error: unknown): string {
-  if (error instanceof PurserError) return `${error.code}: ${error.message}`;
-  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+/** What was put in by hand may be the object alone. */
+function readLeased({ livemode }: ProcessDeps, leased: LeasedEvent): StripeEvent {
+  return readLoggedObject(leased, livemode) ?? readEvent(leased.payload);
 }

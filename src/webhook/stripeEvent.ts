@@ -1,26 +1,40 @@
 import { z } from 'zod';
 import { PurserError } from '../core/errors.ts';
+import { storableText } from '../core/storableJson.ts';
+import { readPayment } from '../core/stripeFields.ts';
+
+/** What becomes a column: storable in Postgres, and short enough for its indexes. */
+const name = z
+  .string()
+  .max(255)
+  .refine((text) => storableText(text) === text, 'holds characters that no database keeps');
+const filledName = name.min(1);
+/** Years 1970 to 9999. */
+const SECONDS_MAX = 253_402_300_799;
 
 const snapshot = z.looseObject({
-  id: z.string().min(1).max(255),
+  id: filledName,
   object: z.literal('event'),
-  type: z.string().min(1).max(255),
-  created: z.number(),
+  type: filledName,
+  created: z.number().min(0).max(SECONDS_MAX),
   livemode: z.boolean(),
   account: z.string().nullish(),
   api_version: z.string().nullish(),
-  data: z.looseObject({ object: z.looseObject({ id: z.string().nullish() }) }),
+  data: z.looseObject({
+    object: z.looseObject({ id: name.nullish() }),
+    previous_attributes: z.unknown().optional(),
+  }),
 });
 
 /** Thin notifications name the object instead of carrying it, and write times as ISO 8601. */
 const thin = z.looseObject({
-  id: z.string().min(1).max(255),
+  id: filledName,
   object: z.literal('v2.core.event'),
-  type: z.string().min(1).max(255),
-  created: z.iso.datetime({ offset: true }),
+  type: filledName,
+  created: z.iso.datetime({ offset: true }).refine((text) => Date.parse(text) >= 0),
   livemode: z.boolean(),
   context: z.string().nullish(),
-  related_object: z.looseObject({ id: z.string() }).nullish(),
+  related_object: z.looseObject({ id: name }).nullish(),
 });
 
 /** The part of a Stripe event that Purser relies on, from either form. */
@@ -32,6 +46,16 @@ export interface StripeEvent {
   /** Set on events of connected accounts, which are not ours. */
   account: string | null;
   objectId: string | null;
+  /** The object as it was when the event was made, in the shape of its version; thin: null. */
+  object: unknown;
+  /** What the event changed, as it was before, where it says so. */
+  before: unknown;
+  /**
+   * Events with the same key are worked on one at a time. A charge, its refunds and its disputes
+   * move one payment, so the payment is their key. A thin notification names its object only, and
+   * goes by that: should it race another event of the payment, its version decides.
+   */
+  orderKey: string | null;
   payload: Record<string, unknown>;
 }
 
@@ -58,17 +82,51 @@ export function readEvent(json: unknown): StripeEvent {
   const event = parsed.data;
   const common = { id: event.id, type: event.type, livemode: event.livemode, payload: event };
   if (event.object === 'event') {
+    const { object, previous_attributes: before = null } = event.data;
+    const objectId = object.id || null;
     return {
       ...common,
       createdAt: new Date(event.created * 1000),
       account: event.account ?? null,
-      objectId: event.data.object.id ?? null,
+      objectId,
+      object,
+      before,
+      orderKey: name.safeParse(readPayment(object)).data ?? objectId,
     };
   }
+  const objectId = event.related_object?.id || null;
   return {
     ...common,
     createdAt: new Date(event.created),
     account: event.context ?? null,
-    objectId: event.related_object?.id ?? null,
+    objectId,
+    object: null,
+    before: null,
+    orderKey: objectId,
+  };
+}
+
+/**
+ * An event that was put in by hand as the bare object it is about: `log_stripe_webhook_event` takes
+ * both. Null for a full event. Where the object does not say its mode, it is ours: whoever can write
+ * to the log is no stranger.
+ */
+export function readLoggedObject(
+  logged: { event_id: string; event_type: string; object_id: string | null; payload: unknown },
+  livemode: boolean,
+): StripeEvent | null {
+  const payload = z.looseObject({}).parse(logged.payload);
+  if (payload.object === 'event' || payload.object === 'v2.core.event') return null;
+  return {
+    id: logged.event_id,
+    type: logged.event_type,
+    createdAt: new Date(typeof payload.created === 'number' ? payload.created * 1000 : Date.now()),
+    livemode: typeof payload.livemode === 'boolean' ? payload.livemode : livemode,
+    account: null,
+    objectId: logged.object_id,
+    object: payload,
+    before: null,
+    orderKey: name.safeParse(readPayment(payload)).data ?? logged.object_id,
+    payload,
   };
 }

@@ -28,6 +28,7 @@ export function createWebhook(deps: WebhookDeps): Webhook {
         event_id: event.id,
         event_type: event.type,
         object_id: event.objectId,
+        order_key: event.orderKey,
         fence,
         attempt: 1,
         payload: event.payload,

@@ -29,6 +29,7 @@ function processing(movedTimes: number) {
     event_id: 'evt_1',
     event_type: 'radar.unknown',
     object_id: null,
+    order_key: null,
     fence: 1,
     attempt: 1,
     payload: {

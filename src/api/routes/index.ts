@@ -10,6 +10,7 @@ import { operationRoutes } from './operations.ts';
 import { paymentRoutes } from './payments.ts';
 import { subscriptionRoutes } from './subscriptions.ts';
 import { userRoutes } from './users.ts';
+import { webhookAdminRoutes } from './webhookAdmin.ts';
 
 /**
  * The route table. A path with a fixed part comes before one with a parameter in its place, and
@@ -26,5 +27,6 @@ export const routes: readonly Route[] = [
   ...userRoutes,
   ...paymentRoutes,
   ...operationRoutes,
+  ...webhookAdminRoutes,
   ...healthRoutes,
 ];

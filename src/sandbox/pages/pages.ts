@@ -17,6 +17,7 @@ import {
   toPurchase,
 } from './checkoutForm.ts';
 import { type CheckoutPage, checkoutPage, shopOf } from './checkoutPage.ts';
+import { creditNotePage } from './creditNotePage.ts';
 import { html } from './html.ts';
 import { invoicePage, receiptPage } from './invoicePage.ts';
 import { noticePage } from './noticePage.ts';
@@ -33,6 +34,8 @@ export function servePage(ctx: Context, request: Request): Answer {
   if (portal !== undefined) return portalPage(ctx, portal, request);
   const invoice = /^\/i\/([A-Za-z0-9_]+)(?:\/pdf)?$/.exec(request.path)?.[1];
   if (invoice !== undefined) return invoicePage(ctx, invoice, request);
+  const note = /^\/credit_notes\/([A-Za-z0-9_]+)$/.exec(request.path)?.[1];
+  if (note !== undefined) return creditNotePage(ctx, note);
   const receipt = /^\/r\/([A-Za-z0-9_]+)$/.exec(request.path)?.[1];
   if (receipt !== undefined) return receiptPage(ctx, receipt);
   return noticePage(

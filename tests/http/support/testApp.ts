@@ -12,6 +12,7 @@ import type { CreditTransaction } from '../../../src/credits/credits.types.ts';
 import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
+import { webhookDomains } from './webhookDomains.ts';
 
 export const SERVICE_KEY = 'service-key-0123456789-0123456789-abcdef';
 export const ADMIN_KEY = 'admin-key-0123456789-0123456789-abcdefgh';
@@ -76,6 +77,10 @@ type Domains = Pick<
   | 'subscriptions'
   | 'payments'
   | 'webhook'
+  | 'eventLog'
+  | 'replays'
+  | 'missedEvents'
+  | 'claims'
   | 'jobs'
 >;
 
@@ -412,10 +417,11 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
       },
       async retry(request, actor) {
         record('retry', request, actor);
-        return { matched: 1, requeued: 1, event_ids: ['evt_1'], dry_run: false };
+        return { matched: 1, requeued: 1, event_ids: ['evt_1'], replay_id: null, dry_run: false };
       },
       async idle() {},
     },
+    ...webhookDomains(record),
     jobs: {
       names: ['webhook-sweep'],
       async run(name, actor) {
@@ -477,6 +483,10 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     subscriptions: domains.subscriptions,
     payments: domains.payments,
     webhook: { ...domains.webhook, ...options.webhook },
+    eventLog: domains.eventLog,
+    replays: domains.replays,
+    missedEvents: domains.missedEvents,
+    claims: domains.claims,
     jobs: domains.jobs,
     catalogue: {
       cost(feature, units) {

@@ -1,0 +1,36 @@
+/**
+ * The events an endpoint for Purser listens to, in the order of docs/events.md. Each has a handler,
+ * which a test proves; a thin endpoint takes the same names with `v1.` before them. More types do no
+ * harm: they are recorded and ignored.
+ */
+export const SUBSCRIBED_TYPES = [
+  'checkout.session.completed',
+  'checkout.session.async_payment_succeeded',
+  'checkout.session.async_payment_failed',
+  'checkout.session.expired',
+  'invoice.paid',
+  'invoice.payment_succeeded',
+  'payment_intent.succeeded',
+  'payment_intent.payment_failed',
+  'charge.refunded',
+  'refund.created',
+  'refund.updated',
+  'refund.failed',
+  'charge.refund.updated',
+  'charge.dispute.created',
+  'charge.dispute.updated',
+  'charge.dispute.closed',
+  'charge.dispute.funds_withdrawn',
+  'charge.dispute.funds_reinstated',
+  'credit_note.created',
+  'credit_note.updated',
+  'credit_note.voided',
+  'payment_method.attached',
+  'payment_method.detached',
+  'product.created',
+  'product.updated',
+  'product.deleted',
+  'price.created',
+  'price.updated',
+  'price.deleted',
+] as const;

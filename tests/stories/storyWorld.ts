@@ -1,0 +1,194 @@
+/** One user's money from the buyer's click to the mirror, with events told in any way. */
+import { expect } from '@jest/globals';
+import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
+import { type TestDatabase, userId } from '../support/postgres.ts';
+import { SERVICE_KEY, type Stack, startStack, waitFor } from '../support/stack.ts';
+import {
+  type EventForm,
+  keepToldEvents,
+  type ToldEvent,
+  type ToldEvents,
+} from '../support/toldEvents.ts';
+
+/** How events reach Purser: in order and once, or by a seed: shuffled, doubled, with late repeats. */
+export interface Telling {
+  form: EventForm;
+  seed: number | null;
+}
+
+export interface StoryWorld {
+  user: string;
+  sandbox: Sandbox;
+  stripe: Stack['stripe'];
+  /** Opens a checkout and pays it; the session's id. */
+  buy(body?: Record<string, unknown>, pay?: Parameters<Sandbox['pay']>[1]): Promise<string>;
+  /** An open checkout. */
+  open(body?: Record<string, unknown>): Promise<string>;
+  spend(amount: number): Promise<number>;
+  /** Delivers what happened since, and expects this balance, in ledger, entries and mirror. */
+  told(balance: number, options?: { latestFirst?: boolean }): Promise<void>;
+  /** Type and amount of each entry, in order. */
+  entries(): Promise<[string, number][]>;
+}
+
+export interface StoryStage {
+  world(telling: Telling): StoryWorld;
+  stop(): Promise<void>;
+}
+
+/** Late repeats of earlier events, each time something new is told. */
+const LATE_REPEATS = 3;
+/** Deliveries under way at once, as Stripe has them. */
+const TOGETHER = 4;
+
+export async function openStage(database: TestDatabase): Promise<StoryStage> {
+  const sandbox = await startSandbox({ delaySettleMs: 30 * 24 * 3_600_000 });
+  const stack = await startStack({ connectionString: database.connectionString, sandbox });
+  const events = await keepToldEvents(sandbox, stack.stripe);
+  let users = 0;
+  return {
+    world(telling) {
+      users += 1;
+      return storyWorld({ database, stack, sandbox, events }, userId(`story-${users}`), telling);
+    },
+    async stop() {
+      await stack.stop();
+      await events.stop();
+      await sandbox.stop();
+    },
+  };
+}
+
+interface Stage {
+  database: TestDatabase;
+  stack: Stack;
+  sandbox: Sandbox;
+  events: ToldEvents;
+}
+
+function storyWorld(stage: Stage, user: string, { form, seed }: Telling): StoryWorld {
+  const { database, stack, sandbox, events } = stage;
+  const random = seed === null ? null : randomOf(seed);
+  const earlier: ToldEvent[] = [];
+  let repeats = 0;
+  let spends = 0;
+
+  function asTold(fresh: ToldEvent[], latestFirst: boolean): ToldEvent[] {
+    if (random === null) return latestFirst ? fresh.toReversed() : fresh;
+    const late = Array.from({ length: earlier.length === 0 ? 0 : LATE_REPEATS }, () => {
+      return earlier[Math.floor(random() * earlier.length)] as ToldEvent;
+    });
+    // Half of the repeats are the same event again, the others one of its own about the same fact.
+    const again = [...fresh, ...late].map((event) => {
+      repeats += 1;
+      return random() < 0.5 ? event : { ...event, id: `${event.id}_${repeats}` };
+    });
+    return shuffled([...fresh, ...again], random);
+  }
+
+  async function deliver(told: ToldEvent[]): Promise<void> {
+    const waiting = [...told];
+    const one = async () => {
+      for (let event = waiting.shift(); event !== undefined; event = waiting.shift()) {
+        expect((await stack.deliver(event)).status).toBe(200);
+      }
+    };
+    await Promise.all(Array.from({ length: random === null ? 1 : TOGETHER }, one));
+    await waitFor(
+      async () => {
+        const [row] = await database.query<{ left: number }>(
+          `select count(*)::int as left from stripe_webhook_events where status in ('received', 'leased', 'failed')`,
+        );
+        return row?.left === 0;
+      },
+      'the inbox to be empty',
+      90,
+    );
+  }
+
+  const open: StoryWorld['open'] = async (body = { plan: 'pack_50' }) => {
+    const answer = await stack.call('POST', '/api/checkout-session', {
+      bearer: await stack.token(user),
+      body,
+    });
+    expect(answer.status).toBe(200);
+    return answer.body.session_id;
+  };
+
+  return {
+    user,
+    sandbox,
+    stripe: stack.stripe,
+    open,
+    async buy(body, pay) {
+      const id = await open(body);
+      await sandbox.pay(id, pay);
+      return id;
+    },
+    async spend(amount) {
+      spends += 1;
+      const { status } = await stack.call('POST', '/api/credits/consume', {
+        bearer: SERVICE_KEY,
+        headers: { 'idempotency-key': `${user}-${spends}` },
+        body: { user_id: user, amount },
+      });
+      return status;
+    },
+    async told(balance, { latestFirst = false } = {}) {
+      const fresh = await events.since(form);
+      await deliver(asTold(fresh, latestFirst));
+      earlier.push(...fresh);
+      await expectBalance(stage, user, balance);
+    },
+    async entries() {
+      const rows = await database.query<{ type: string; amount: number }>(
+        `select transaction_type as type, amount::int from credit_transactions
+         where user_id = $1 order by entry_number`,
+        [user],
+      );
+      return rows.map(({ type, amount }) => [type, amount]);
+    },
+  };
+}
+
+/** The balance in the ledger, in the sum of the entries, in the lots, and in the mirror. */
+async function expectBalance({ database, stack }: Stage, user: string, balance: number) {
+  const [row] = await database.query(
+    `select u.credits_balance::int as ledger, u.credits_version::int as version,
+       (select coalesce(sum(t.amount), 0)::int from credit_transactions t where t.user_id = $1) as entries,
+       (select coalesce(sum(g.remaining), 0)::int from credit_grants g where g.user_id = $1) - u.credits_debt::int as lots
+     from users u where u.id::text = $1`,
+    [user],
+  );
+  const version = row?.version;
+  expect(row).toEqual({ ledger: balance, entries: balance, lots: balance, version });
+  const mirrored = () =>
+    stack
+      .call('GET', `/api/users/${user}/credits`, { bearer: SERVICE_KEY })
+      .then(({ body }) => body);
+  await waitFor(async () => {
+    const { source, version: seen } = await mirrored();
+    return source === 'redis' && seen === version;
+  }, 'the mirror');
+  expect(await mirrored()).toMatchObject({ balance });
+  expect(await database.query('select * from validate_credits_consistency()')).toEqual([]);
+  expect(await database.query('select * from purser.settlement_drift()')).toEqual([]);
+}
+
+function shuffled<T>(items: T[], random: () => number): T[] {
+  return items
+    .map((item) => ({ item, place: random() }))
+    .sort((left, right) => left.place - right.place)
+    .map(({ item }) => item);
+}
+
+/** Mulberry32: small, and the same sequence for the same seed everywhere. */
+function randomOf(seed: number): () => number {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
