@@ -237,6 +237,23 @@ const STORIES: Story[] = [
     },
   },
   {
+    name: 'half of a renewal is refunded',
+    steps: [
+      buys('small'),
+      MONTH,
+      async (given, { subscription }) => {
+        const invoice = await latestInvoice(given, subscription);
+        await given.sandbox.refund(invoice.id, { amount: 500 });
+      },
+    ],
+    end: {
+      balance: 45,
+      entries: ['allocation 30', 'allocation 30', 'clawback -15'],
+      status: 'active',
+      plan: 'small',
+    },
+  },
+  {
     name: 'a customer deleted while subscribed keeps what was paid for',
     steps: [buys('small'), 3, ({ stripe }, { customer }) => stripe.customers.del(customer)],
     end: {
