@@ -53,7 +53,7 @@ export const ZONES: readonly Zone[] = [
 
   src('catalogue', ['core'], ONE_WAY),
   src('credits', ['core'], ONE_WAY),
-  src('subscriptions', ['core', 'catalogue', 'credits'], ONE_WAY),
+  src('subscriptions', ['core', 'catalogue', 'credits', 'checkout'], ONE_WAY),
   src('checkout', ['core', 'catalogue', 'credits'], ONE_WAY),
   src('notifications', ['core'], ONE_WAY),
   src('dunning', ['core', 'notifications'], ONE_WAY),

@@ -1,6 +1,6 @@
 -- Purser: the inbox of Stripe events and the function that turns an event into money.
 --
--- Paste after checkout_migration.sql, or run `npm run migrate`. Safe to run again.
+-- Paste after subscriptions_migration.sql, or run `npm run migrate`. Safe to run again.
 --
 -- An event is a row before anything is done about it. Its status leads:
 --   in flight  received (due at next_attempt_at), leased (somebody works on it until
@@ -281,16 +281,20 @@ $$;
 --               {"kind": "grant", user_id, type, key, lots, sources, payments, description, metadata,
 --                 session_id, payment_intent_id, invoice_id, event_at}
 --               {"kind": "checkout_state", session_id, state}
---               {"kind": "customer", customer_id, user_id}
+--               {"kind": "subscription_state", user_id, subscription_id, status, state, version, as_of,
+--                 free_plan}: as set_subscription_state takes it; one at most, and the first
+--               {"kind": "customer", customer_id, user_id, email}
+--               {"kind": "customer_deleted", customer_id}
 --               {"kind": "finding", code, subject, user_id, detail}
 --               {"kind": "audit", action, user_id, reason, after}
 --               {"kind": "stripe_changed", event_type, object_id}
 --               {"kind": "ignore", reason}
 --               {"kind": "park", waiting_for, reason}]   1 to 100, applied in this order
 -- Answers {outcome: applied | parked | ignored | stale | read_again, results: [one for each effect],
--- waiting}. stale: the lease was lost, nothing was written. read_again: the payment has moved since
--- its version was read; nothing was written and the lease stands: read it again, and Stripe. parked: a grant's user does not exist, or the
--- event said so. `waiting`: other events of the same object are due. A repeat under the
+-- waiting}. stale: the lease was lost, nothing was written. read_again: the payment or
+-- subscription has moved since its version was read; nothing was written and the lease stands: read
+-- it again, and Stripe. parked: the user of a grant or subscription does not exist, or the event
+-- said so. `waiting`: other events of the same object are due. A repeat under the
 -- lease that ended the event as processed or ignored (its first answer was lost) is answered like
 -- it, with its grants as replayed.
 -- Locks: the event row, then users in id order, then payments.
@@ -322,16 +326,16 @@ begin
     end if;
   end if;
 
-  -- A payment that moved must find nothing written yet.
+  -- A payment or subscription that moved must find nothing written yet.
   if exists (
     select from jsonb_array_elements(p_effects) with ordinality e
-    where e.value ->> 'kind' = 'payment_state' and e.ordinality > 1)
+    where e.value ->> 'kind' in ('payment_state', 'subscription_state') and e.ordinality > 1)
   then
-    perform purser.raise_error(400, 'invalid_request', 'An effect of kind payment_state stands first, and there is one at most.');
+    perform purser.raise_error(400, 'invalid_request', 'An effect of kind payment_state or subscription_state stands first, and there is one at most.');
   end if;
   for v_user_id in
     select u.user_id from (
-      select e ->> 'user_id' as user_id from jsonb_array_elements(p_effects) e where e ->> 'kind' = 'grant'
+      select e ->> 'user_id' as user_id from jsonb_array_elements(p_effects) e where e ->> 'kind' in ('grant', 'subscription_state')
       union all
       select s.user_id from jsonb_array_elements(p_effects) e
       join public.credit_sources s on s.source_key = 'payment:' || (e ->> 'payment')
@@ -376,8 +380,23 @@ begin
         end if;
       when 'checkout_state' then
         perform purser.set_checkout_state(v_effect ->> 'session_id', v_effect ->> 'state');
+      when 'subscription_state' then
+        v_result := public.set_subscription_state(
+          p_user_id => v_effect ->> 'user_id', p_subscription_id => v_effect ->> 'subscription_id',
+          p_status => v_effect ->> 'status', p_state => v_effect -> 'state',
+          p_version => (v_effect ->> 'version')::bigint, p_as_of => (v_effect ->> 'as_of')::timestamptz,
+          p_free_plan => v_effect ->> 'free_plan');
+        if v_result ->> 'outcome' = 'stale' then
+          return jsonb_build_object('outcome', 'read_again', 'results', '[]'::jsonb, 'waiting', false);
+        elsif v_result ->> 'outcome' = 'not_found' then
+          v_status := 'parked';
+          v_reason := format('user %s does not exist', v_effect ->> 'user_id');
+          v_waiting_for := purser.user_key(v_effect ->> 'user_id');
+        end if;
       when 'customer' then
-        v_result := public.link_stripe_customer(v_effect ->> 'user_id', v_effect ->> 'customer_id');
+        v_result := purser.note_customer(v_effect ->> 'user_id', v_effect ->> 'customer_id', v_effect ->> 'email');
+      when 'customer_deleted' then
+        v_result := purser.forget_customer(v_effect ->> 'customer_id');
       when 'finding' then
         perform purser.record_finding(v_effect ->> 'code', v_effect ->> 'subject', purser.user_key(v_effect ->> 'user_id'),
           coalesce(v_effect -> 'detail', '{}'));

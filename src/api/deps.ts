@@ -8,6 +8,7 @@ import type { Explain } from '../credits/explain.types.ts';
 import type { Holds } from '../credits/holds.types.ts';
 import type { Payments } from '../credits/payments.ts';
 import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
+import type { Subscriptions } from '../subscriptions/subscriptions.types.ts';
 import type { Claims } from '../webhook/claims.ts';
 import type { EventLog } from '../webhook/eventLog.types.ts';
 import type { MissedEvents } from '../webhook/missedEvents.ts';
@@ -48,6 +49,7 @@ export interface AppDeps extends Money {
   explain: Explain;
   holds: Holds;
   checkout: Checkout;
+  subscriptions: Subscriptions;
   webhook: Webhook;
   eventLog: EventLog;
   replays: Replays;

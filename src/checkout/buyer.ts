@@ -13,6 +13,8 @@ export interface BuyerHints {
   /** The user Purser itself made the session for; asked only when the metadata names nobody. */
   recordedUserId: () => Promise<string | null>;
   customerId: string | null;
+  /** metadata.userId of the subscription, where there is one. */
+  subscriptionUserId?: string | undefined;
   /** Typed into the URL by whoever opened the link, so it counts only when such a user exists. */
   clientReferenceId: string | null;
   /** Objects of the purchase by which somebody may have claimed it while it was parked. */
@@ -21,9 +23,10 @@ export interface BuyerHints {
 
 /**
  * Whose purchase it is, in the order of the contract: metadata.userId, Purser's own record, the
- * stored customer, metadata.userId of the customer, a client_reference_id that exists, whoever
- * claimed it. Null = nobody known. (A claim wins over all of them: apply_webhook_effects sees to
- * that; here it matters only where nobody else is named.) An e-mail address is never matched: it was typed, not verified.
+ * stored customer, metadata.userId of the subscription or customer, a client_reference_id that
+ * exists, whoever claimed it. Null = nobody known. (A claim wins over all of them: apply_webhook_effects sees to
+ * that; here it matters only where nobody else is named.) An e-mail address is never matched: it was
+ * typed, not verified.
  */
 export async function findBuyer(deps: BuyerDeps, hints: BuyerHints): Promise<string | null> {
   if (hints.metadataUserId) return hints.metadataUserId;
@@ -34,6 +37,7 @@ export async function findBuyer(deps: BuyerDeps, hints: BuyerHints): Promise<str
       p_customer_id: hints.customerId,
     });
     if (mapped.user_id !== null) return mapped.user_id;
+    if (hints.subscriptionUserId) return hints.subscriptionUserId;
     const named = await userIdOfCustomer(deps.stripe, hints.customerId);
     if (named !== null) return named;
   }

@@ -1,19 +1,29 @@
+import type Stripe from 'stripe';
 import { PurserError } from '../core/errors.ts';
 import type { Logger } from '../core/ports.ts';
 import type { Credits } from '../credits/credits.types.ts';
-import { applyEffects, type EffectsDeps } from '../credits/effects.ts';
+import {
+  type AppliedEffects,
+  applyEffects,
+  type Effect,
+  type EffectsDeps,
+} from '../credits/effects.ts';
 import type { Checkout, CheckoutStatusAnswer } from './checkout.types.ts';
 import { type CreateSessionDeps, createCheckoutSession } from './createSession.ts';
 import { ensureCustomer } from './customer.ts';
 import { getRecordedSession, type RecordedSession } from './recordedSession.ts';
 import { checkReturnUrl } from './returnUrl.ts';
-import type { SettlementDeps } from './settlement.ts';
+import { settleInvoice } from './settleInvoice.ts';
+import { idOf, type SettlementDeps } from './settlement.ts';
 import { settleSession } from './settleSession.ts';
 import { callStripe } from './stripeErrors.ts';
 
 export type CheckoutDeps = CreateSessionDeps &
   SettlementDeps &
   EffectsDeps & { credits: Credits; logger: Logger };
+
+/** Others write to a subscription now and then; whoever is overtaken so often gives up. */
+const READINGS_MAX = 5;
 
 /** Shown while a worker is busy with the session; a hint, removed when it is done. */
 export function processingKey(sessionId: string): string {
@@ -68,6 +78,22 @@ export function createCheckout(deps: CheckoutDeps): Checkout {
     return recorded;
   }
 
+  /** Decides anew for as long as what the decision rests on moves before it is written. */
+  async function settleNow(
+    decide: () => Promise<Effect[]>,
+  ): Promise<{ effects: Effect[]; applied: AppliedEffects }> {
+    for (let reading = 1; reading <= READINGS_MAX; reading += 1) {
+      const effects = await decide();
+      // A finding or an ignore belongs to the webhook's own row; here only what moves matters.
+      const moving = effects.filter(({ kind }) => kind !== 'ignore' && kind !== 'park');
+      const applied = await applyEffects(deps, null, moving);
+      if (applied.outcome !== 'read_again') return { effects, applied };
+    }
+    throw new PurserError('in_progress', {
+      detail: 'The purchase is being settled by somebody else at this moment. Ask again shortly.',
+    });
+  }
+
   return {
     pricing: () => prices.pricing(),
     createSession: (request) => createCheckoutSession(deps, request),
@@ -90,10 +116,17 @@ export function createCheckout(deps: CheckoutDeps): Checkout {
     async fulfill({ sessionId, userId }) {
       const recorded = await recordedOrNotFound(sessionId);
       if (recorded.entry !== null) return answer(sessionId, userId, recorded, 'credited');
-      const { session, effects } = await settleSession(deps, sessionId, clock.now());
-      // A finding or an ignore belongs to the webhook's own row; here only what moves matters.
-      const moving = effects.filter(({ kind }) => kind !== 'ignore' && kind !== 'park');
-      const applied = await applyEffects(deps, null, moving);
+      let session: Stripe.Checkout.Session | undefined;
+      let { effects, applied } = await settleNow(async () => {
+        const read = await settleSession(deps, sessionId, clock.now());
+        session = read.session;
+        return read.effects;
+      });
+      const invoiceId = idOf(session?.invoice);
+      if (session?.mode === 'subscription' && invoiceId !== null) {
+        // A plan's credits come with its invoice, under the same key as from the webhook.
+        ({ effects, applied } = await settleNow(() => settleInvoice(deps, invoiceId, clock.now())));
+      }
       const settled = await getRecordedSession(db, sessionId);
       const status =
         settled.entry !== null
@@ -101,7 +134,7 @@ export function createCheckout(deps: CheckoutDeps): Checkout {
           : applied.outcome === 'parked' || effects.some(({ kind }) => kind === 'park')
             ? 'parked'
             : ((await recordedStatus(sessionId, settled)) ??
-              (session.status === 'open' ? 'open' : 'processing'));
+              (session?.status === 'open' ? 'open' : 'processing'));
       return answer(sessionId, userId, settled, status);
     },
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type Stripe from 'stripe';
-import type { Catalogue, Pack } from '../catalogue/catalogue.ts';
+import type { Catalogue, CatalogueEntry, Plan } from '../catalogue/catalogue.ts';
 import { PurserError } from '../core/errors.ts';
 import type { Database } from '../core/ports.ts';
 import type { Credits } from '../credits/credits.types.ts';
@@ -24,17 +24,22 @@ export interface CreateSessionDeps {
   returnOrigins: string[];
 }
 
+/** Subscriptions of one customer that are looked through. */
+const SUBSCRIPTIONS_MAX = 100;
+
 /**
- * Makes a Stripe Checkout session for a pack of the catalogue. Price and credits come from the
+ * Makes a Stripe Checkout session for a pack or a plan of the catalogue. Price and credits come from the
  * catalogue alone; userId, userEmail and plan are put on every object Stripe makes of it, since
- * metadata does not travel from one to the other (Stripe: session, payment intent, invoice).
+ * metadata does not travel from one to the other (Stripe: session, payment intent, invoice,
+ * subscription). Stripe would sell one customer any number of subscriptions: a second one is
+ * refused here, the portal changes the first.
  */
 export async function createCheckoutSession(
   deps: CreateSessionDeps,
   request: CheckoutSessionRequest,
 ): Promise<CheckoutSessionAnswer> {
   const { db, stripe, credits, prices, publicUrl } = deps;
-  const pack = await findPack(deps, request);
+  const entry = await findEntry(deps, request);
   const quantity = checkQuantity(request.quantity);
   const origins = [new URL(publicUrl()).origin, ...deps.returnOrigins];
   const successUrl = checkReturnUrl(
@@ -47,10 +52,10 @@ export async function createCheckoutSession(
     request.cancelUrl ?? `${publicUrl()}/pricing`,
     origins,
   );
-  const priceId = await prices.priceId(pack);
+  const priceId = await prices.priceId(entry);
   if (priceId === null) {
     throw new PurserError('dependency_down', {
-      detail: `Stripe has no active price with the look-up key "${pack.lookupKey}". Create it, then try again.`,
+      detail: `Stripe has no active price with the look-up key "${entry.lookupKey}". Create it, then try again.`,
     });
   }
 
@@ -59,22 +64,27 @@ export async function createCheckoutSession(
   const metadata = {
     userId: user.user_id,
     userEmail: request.email ?? user.email ?? '',
-    plan: pack.id,
+    plan: entry.id,
   };
+  const mode = entry.kind === 'plan' ? 'subscription' : 'payment';
   // The nonce makes two purchases two sessions; the caller's own key makes his retry one.
   const nonce = request.idempotencyKey ?? randomUUID();
   const create = (customer: string) =>
     callStripe(() =>
       stripe.checkout.sessions.create(
         {
-          mode: 'payment',
           customer,
           line_items: [{ price: priceId, quantity }],
           metadata,
-          payment_intent_data: { metadata },
-          ...(pack.invoice
-            ? { invoice_creation: { enabled: true, invoice_data: { metadata } } }
-            : {}),
+          ...(entry.kind === 'plan'
+            ? { mode, subscription_data: { metadata } }
+            : {
+                mode,
+                payment_intent_data: { metadata },
+                ...(entry.invoice
+                  ? { invoice_creation: { enabled: true, invoice_data: { metadata } } }
+                  : {}),
+              }),
           success_url: successUrl,
           cancel_url: cancelUrl,
         },
@@ -84,6 +94,7 @@ export async function createCheckoutSession(
 
   const owner = { userId: user.user_id, email: request.email ?? user.email };
   const customer = user.stripe_customer_id ?? (await ensureCustomer(deps, owner));
+  if (entry.kind === 'plan') await refuseSecondPlan(deps, customer, entry);
   let session: Stripe.Checkout.Session;
   try {
     session = await create(customer);
@@ -98,11 +109,11 @@ export async function createCheckoutSession(
     p_session_id: session.id,
     p_user_id: user.user_id,
     p_customer_id: typeof session.customer === 'string' ? session.customer : null,
-    p_mode: 'payment',
-    p_catalogue_id: pack.id,
+    p_mode: mode,
+    p_catalogue_id: entry.id,
     p_price_id: priceId,
     p_quantity: quantity,
-    p_credits: pack.credits * quantity,
+    p_credits: entry.credits * quantity,
     p_expires_at: expiresAt,
   });
   if (session.url === null) {
@@ -113,38 +124,62 @@ export async function createCheckoutSession(
   return {
     session_id: session.id,
     url: session.url,
-    mode: 'payment',
-    plan: pack.id,
-    credits: pack.credits * quantity,
+    mode,
+    plan: entry.id,
+    credits: entry.credits * quantity,
     expires_at: expiresAt,
   };
 }
 
-async function findPack(
+async function findEntry(
   { catalogue, prices }: CreateSessionDeps,
   { plan, priceId }: CheckoutSessionRequest,
-): Promise<Pack> {
+): Promise<CatalogueEntry> {
   const entry =
     plan !== undefined
       ? catalogue.entry(plan)
       : priceId !== undefined
         ? await prices.entryOfPrice(priceId)
         : null;
+  if (entry !== null) return entry;
   const path = plan !== undefined ? 'plan' : 'price_id';
-  if (entry === null) {
-    const known = catalogue.packs.map((pack) => pack.id).join(', ');
+  const known = [...catalogue.packs, ...catalogue.plans].map(({ id }) => id).join(', ');
+  throw new PurserError('invalid_request', {
+    detail: `${path} "${plan ?? priceId ?? ''}" is not in the catalogue. It has: ${known}.`,
+    extensions: { errors: [{ path, message: 'is not in the catalogue' }] },
+  });
+}
+
+/** Asks Stripe itself: our own copy of a subscription bought a moment ago may not be here yet. */
+async function refuseSecondPlan(
+  { stripe, catalogue, publicUrl }: CreateSessionDeps,
+  customer: string,
+  plan: Plan,
+): Promise<void> {
+  let running: Stripe.Subscription[];
+  try {
+    // Without a status Stripe lists all that are not canceled.
+    running = await callStripe(() =>
+      stripe.subscriptions
+        .list({ customer, limit: 100 })
+        .autoPagingToArray({ limit: SUBSCRIPTIONS_MAX }),
+    );
+  } catch (error) {
+    // A customer who is gone has no subscriptions; the session will get another customer.
+    if (isMissingAtStripe(error)) return;
+    throw error;
+  }
+  for (const { status, items } of running) {
+    if (status === 'incomplete' || status === 'incomplete_expired') continue;
+    const current = items.data
+      .map(({ price }) => catalogue.entryOfPrice(price))
+      .find((entry) => entry?.kind === 'plan');
+    if (!current) continue;
     throw new PurserError('invalid_request', {
-      detail: `${path} "${plan ?? priceId ?? ''}" is not in the catalogue. Packs: ${known}.`,
-      extensions: { errors: [{ path, message: 'is not in the catalogue' }] },
+      detail: `You already have the plan "${current.id}" (${status}), so "${plan.id}" was not sold as a second one. Change or cancel it in the billing portal: POST ${publicUrl()}/api/billing-portal-session answers its address.`,
+      extensions: { errors: [{ path: 'plan', message: 'there is a subscription already' }] },
     });
   }
-  if (entry.kind === 'plan') {
-    throw new PurserError('invalid_request', {
-      detail: `"${entry.id}" is a plan: plans come with subscriptions. Choose a pack.`,
-      extensions: { errors: [{ path, message: 'plans come with subscriptions' }] },
-    });
-  }
-  return entry;
 }
 
 function checkQuantity(quantity: number): number {

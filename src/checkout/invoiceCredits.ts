@@ -4,8 +4,11 @@ export interface InvoicePart {
   credits: number;
   /** Signed, before discounts, in the line's currency; contains quantity and proration. */
   amount: number;
-  /** The price of one unit in the line's currency; null for tiered prices. */
-  unitAmount: number | null;
+  /**
+   * The price of one unit in the line's currency, as a decimal ("12.5") where it is below the
+   * smallest unit; null for tiered prices.
+   */
+  unitAmount: number | string | null;
   quantity: number;
   proration: boolean;
 }
@@ -20,13 +23,27 @@ export function invoiceCredits(parts: InvoicePart[]): number {
   let numerator = 0n;
   let denominator = 1n;
   for (const part of parts) {
-    const free = part.unitAmount === null || part.unitAmount === 0;
-    if (free && part.proration) continue;
-    const top = free ? part.credits * part.quantity : part.credits;
-    const bottom = free ? 1n : BigInt(part.unitAmount ?? 1);
-    const amount = free ? 1n : BigInt(part.amount);
-    numerator = numerator * bottom + BigInt(top) * amount * denominator;
+    const unit = toFraction(part.unitAmount);
+    if (unit === null && part.proration) continue;
+    // credits * amount / unitAmount; of a price that costs nothing, credits * quantity.
+    const top =
+      BigInt(part.credits) * (unit ? BigInt(part.amount) * unit.scale : BigInt(part.quantity));
+    const bottom = unit ? unit.value : 1n;
+    numerator = numerator * bottom + top * denominator;
     denominator *= bottom;
   }
   return numerator <= 0n ? 0 : Number(numerator / denominator);
+}
+
+/** True for prices without an amount of their own: free ones and tiered ones. */
+export function costsNothing(unitAmount: InvoicePart['unitAmount']): boolean {
+  return toFraction(unitAmount) === null;
+}
+
+/** "12.5" = 125 / 10, exactly. Null for nothing. */
+function toFraction(amount: number | string | null): { value: bigint; scale: bigint } | null {
+  if (amount === null) return null;
+  const [, whole = '', decimals = ''] = /^(\d+)(?:\.(\d+))?$/.exec(String(amount)) ?? [];
+  const value = BigInt(whole + decimals || '0');
+  return value === 0n ? null : { value, scale: 10n ** BigInt(decimals.length) };
 }

@@ -1,6 +1,29 @@
 import type Stripe from 'stripe';
 import type { GrantPayment } from '../credits/effects.ts';
 import { idOf } from './settlement.ts';
+import { callStripe } from './stripeErrors.ts';
+
+/** A grant names at most 100 payments, the customer balance among them. */
+const PAYMENTS_MAX = 99;
+
+export function readInvoicePayments(
+  stripe: Stripe,
+  invoiceId: string,
+): Promise<Stripe.InvoicePayment[]> {
+  return callStripe(() =>
+    stripe.invoicePayments
+      .list({ invoice: invoiceId, status: 'paid', limit: 100 })
+      .autoPagingToArray({ limit: PAYMENTS_MAX }),
+  );
+}
+
+export function firstIntentOf(payments: Pick<Stripe.InvoicePayment, 'payment'>[]): string | null {
+  for (const { payment } of payments) {
+    const id = idOf(payment.payment_intent);
+    if (id !== null) return id;
+  }
+  return null;
+}
 
 /**
  * Everything that paid for an invoice: its payments (the intent; the charge, or the record of a

@@ -1,19 +1,15 @@
 import type Stripe from 'stripe';
 import type { Effect } from '../credits/effects.ts';
 import { findBuyer } from './buyer.ts';
-import { creditsOfPrice, type PriceWorth } from './creditsOfPrice.ts';
-import { type InvoicePart, invoiceCredits } from './invoiceCredits.ts';
-import { paymentsOfInvoice } from './invoicePayments.ts';
+import { invoiceCredits } from './invoiceCredits.ts';
+import { readInvoiceLines } from './invoiceLines.ts';
+import { firstIntentOf, paymentsOfInvoice, readInvoicePayments } from './invoicePayments.ts';
 import { grantEffect, idOf, type SettledLine, type SettlementDeps } from './settlement.ts';
 import { settleSession } from './settleSession.ts';
 import { callStripe } from './stripeErrors.ts';
 
-const LINES_MAX = 1000;
-/** A grant names at most 100 payments, the customer balance among them. */
-const PAYMENTS_MAX = 99;
-
 /**
- * Reads a paid invoice from Stripe and says what it leads to. The invoice behind a checkout
+ * Reads an invoice from Stripe and says what it leads to. The invoice behind a checkout
  * session is settled as that session, so that both events know the same identities whichever
  * comes first. Errors: `dependency_down`, `not_found`.
  */
@@ -24,6 +20,10 @@ export async function settleInvoice(
 ): Promise<Effect[]> {
   const { stripe } = deps;
   const invoice = await callStripe(() => stripe.invoices.retrieve(invoiceId));
+  const subscriptionId = idOf(invoice.parent?.subscription_details?.subscription);
+  if (subscriptionId !== null) {
+    return deps.subscriptions.ofInvoice(invoice, subscriptionId, paidAt);
+  }
   if (invoice.status !== 'paid') {
     return [
       {
@@ -32,17 +32,12 @@ export async function settleInvoice(
       },
     ];
   }
-  if (invoice.parent?.subscription_details) {
-    return [
-      { kind: 'ignore', reason: 'invoices of subscriptions are not credited by this version' },
-    ];
-  }
-  const payments = await readPayments(stripe, invoiceId);
+  const payments = await readInvoicePayments(stripe, invoiceId);
   const paymentIntentId = firstIntentOf(payments);
   const session = paymentIntentId === null ? null : await sessionOf(stripe, paymentIntentId);
   if (session !== null) return (await settleSession(deps, session.id, paidAt)).effects;
 
-  const { lines, effects } = await readLines(deps, invoice);
+  const { lines, effects } = await readPacks(deps, invoice);
   if (lines.length === 0) {
     return [
       ...effects,
@@ -83,22 +78,6 @@ export async function settleInvoice(
   ];
 }
 
-function readPayments(stripe: Stripe, invoiceId: string): Promise<Stripe.InvoicePayment[]> {
-  return callStripe(() =>
-    stripe.invoicePayments
-      .list({ invoice: invoiceId, status: 'paid', limit: 100 })
-      .autoPagingToArray({ limit: PAYMENTS_MAX }),
-  );
-}
-
-function firstIntentOf(payments: Stripe.InvoicePayment[]): string | null {
-  for (const { payment } of payments) {
-    const id = idOf(payment.payment_intent);
-    if (id !== null) return id;
-  }
-  return null;
-}
-
 async function sessionOf(
   stripe: Stripe,
   paymentIntentId: string,
@@ -109,61 +88,28 @@ async function sessionOf(
   return sessions.data[0] ?? null;
 }
 
-async function readLines(
-  { stripe, catalogue }: SettlementDeps,
+/** The packs among the lines. Plans come with subscriptions, whose invoices are not read here. */
+async function readPacks(
+  deps: SettlementDeps,
   invoice: Stripe.Invoice,
 ): Promise<{ lines: SettledLine[]; effects: Effect[] }> {
-  const items = await callStripe(() =>
-    stripe.invoices
-      .listLineItems(invoice.id, { limit: 100 })
-      .autoPagingToArray({ limit: LINES_MAX }),
-  );
-  const parts: InvoicePart[] = [];
-  const worths: (PriceWorth & { priceId: string })[] = [];
-  const effects: Effect[] = [];
-  for (const item of items) {
-    const priceId = idOf(item.pricing?.price_details?.price);
-    if (priceId === null) continue;
-    const price = await callStripe(() =>
-      stripe.prices.retrieve(priceId, { expand: ['product', 'currency_options'] }),
-    );
-    const worth = creditsOfPrice(catalogue, price);
-    if (worth.kind === 'invalid') {
-      effects.push({
-        kind: 'finding',
-        code: 'line_without_credits',
-        subject: `invoice:${invoice.id}:${item.id}`,
-        user_id: invoice.metadata?.userId ?? null,
-        detail: { price_id: priceId, reason: worth.reason },
-      });
-    }
-    if (worth.kind !== 'worth') continue;
-    worths.push({ ...worth.worth, priceId });
-    parts.push({
-      credits: worth.worth.credits,
-      amount: item.amount,
-      unitAmount:
-        price.currency === item.currency
-          ? price.unit_amount
-          : (price.currency_options?.[item.currency]?.unit_amount ?? null),
-      quantity: item.quantity ?? 1,
-      proration: item.parent?.invoice_item_details?.proration ?? false,
-    });
-  }
-  const credits = invoiceCredits(parts);
-  const [first] = worths;
+  const { lines, effects } = await readInvoiceLines(deps, invoice);
+  const packs = lines.filter(({ worth }) => !worth.fromPlan);
+  const credits = invoiceCredits(packs.map(({ part }) => part));
+  const [first] = packs;
   if (credits === 0 || first === undefined) return { lines: [], effects };
-  const sameExpiry = worths.every((worth) => worth.expiresAfterDays === first.expiresAfterDays);
+  const { expiresAfterDays } = first.worth;
+  const sameExpiry = packs.every(({ worth }) => worth.expiresAfterDays === expiresAfterDays);
   return {
     lines: [
       {
         credits,
         quantity: 1,
-        name: [...new Set(worths.map((worth) => worth.name))].join(', '),
-        catalogueId: worths.length === 1 ? first.catalogueId : null,
+        name: [...new Set(packs.map(({ worth }) => worth.name))].join(', '),
+        catalogueId: packs.length === 1 ? first.worth.catalogueId : null,
         priceId: first.priceId,
         // One floor over all lines makes one lot; lines that disagree must not cost the buyer time.
-        expiresAfterDays: sameExpiry ? first.expiresAfterDays : null,
+        expiresAfterDays: sameExpiry ? expiresAfterDays : null,
         costAmount: invoice.total,
       },
     ],

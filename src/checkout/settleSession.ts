@@ -28,13 +28,12 @@ async function effectsOfSession(
   session: Stripe.Checkout.Session,
   paidAt: Date,
 ): Promise<Effect[]> {
-  if (session.mode !== 'payment') {
-    return [ignore(`a session of mode ${session.mode} is not paid by itself`)];
-  }
+  if (session.mode === 'setup') return [ignore('a session of mode setup sells nothing')];
   if (session.status === 'expired') {
     return [{ kind: 'checkout_state', session_id: session.id, state: 'expired' }];
   }
   if (session.status !== 'complete') return [];
+  if (session.mode === 'subscription') return deps.subscriptions.ofSession(session);
   if (session.payment_status === 'unpaid') {
     return [{ kind: 'checkout_state', session_id: session.id, state: 'complete' }];
   }
@@ -123,7 +122,7 @@ async function readLines(
           reason:
             worth.kind === 'invalid'
               ? worth.reason
-              : `plan ${worth.catalogueId} was paid for once, without a subscription`,
+              : `plan ${worth.plan.id} was paid for once, without a subscription`,
         },
       });
     }

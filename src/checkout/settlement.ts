@@ -2,19 +2,33 @@ import type Stripe from 'stripe';
 import type { Catalogue } from '../catalogue/catalogue.ts';
 import type { Clock, Database, Logger } from '../core/ports.ts';
 import type { Effect, GrantLot, GrantPayment } from '../credits/effects.ts';
+import type { StripeCache } from './stripeCache.ts';
 
 /**
  * What sessions and invoices have in common: one settlement, known by all its identities, whose
  * lines become the lots of one purchase entry.
  */
 
-export interface SettlementDeps {
+/** Reads and decides; what both kinds of settlement need. */
+export interface SettlementBase {
   db: Database;
   stripe: Stripe;
   catalogue: Catalogue;
   clock: Clock;
   logger: Logger;
+  /** For what never changes in a price; the rest is asked of Stripe each time. */
+  stripeCache: Pick<StripeCache, 'read'>;
 }
+
+/** What subscriptions add to settlements. They build upon this domain, so they are handed in. */
+export interface SubscriptionSettlement {
+  /** Of a session of mode `subscription`: whose it is, and the subscription's state; no credits. */
+  ofSession(session: Stripe.Checkout.Session): Promise<Effect[]>;
+  /** Of a subscription's invoice in any state: the subscription's state; credits where it is paid. */
+  ofInvoice(invoice: Stripe.Invoice, subscriptionId: string, paidAt: Date): Promise<Effect[]>;
+}
+
+export type SettlementDeps = SettlementBase & { subscriptions: SubscriptionSettlement };
 
 export interface SettledLine {
   credits: number;

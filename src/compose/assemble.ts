@@ -19,6 +19,8 @@ import { createPayments } from '../credits/payments.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
+import { createSubscriptionSettlement } from '../subscriptions/settleSubscription.ts';
+import { createSubscriptions } from '../subscriptions/subscriptions.ts';
 import { createClaims } from '../webhook/claims.ts';
 import { createEventLog } from '../webhook/eventLog.ts';
 import { createMissedEvents } from '../webhook/missedEvents.ts';
@@ -98,10 +100,15 @@ export function assemble(options: AssembleOptions): Assembly {
     clock,
     logger,
   });
-  const shared = { db, redis, mirror, stripe, catalogue, clock, logger };
+  const settlement = { db, stripe, catalogue, clock, logger, stripeCache };
+  const shared = {
+    ...settlement,
+    redis,
+    mirror,
+    subscriptions: createSubscriptionSettlement(settlement),
+  };
   const processing: ProcessDeps = {
     ...shared,
-    stripeCache,
     livemode: settings.mode === 'live',
     random: Math.random,
   };
@@ -156,6 +163,7 @@ export function assemble(options: AssembleOptions): Assembly {
     ...money,
     dryRun: createDryRun(db, moneyOver),
     explain: createExplain({ db }),
+    subscriptions: createSubscriptions({ db, catalogue }),
     checkout,
     webhook,
     eventLog: createEventLog({ db }),

@@ -10,6 +10,10 @@ export interface GrantLot {
   cost_currency: string | null;
   catalogue_id: string | null;
   price_id: string;
+  /** Default: true for a purchase alone. Free lots are spent before paid ones. */
+  paid?: boolean;
+  /** Lots of a plan are blocked while a payment of the subscription has failed. */
+  from_plan?: boolean;
 }
 
 /** Something that paid for a grant; see payments in sql/payments_migration.sql. */
@@ -19,6 +23,26 @@ export interface GrantPayment {
   /** In the smallest unit of the currency. */
   paid: number;
   currency: string | null;
+}
+
+/** See set_subscription_state in sql/subscriptions_migration.sql; times are ISO 8601. */
+export interface SubscriptionSnapshot {
+  customer_id: string | null;
+  price_id: string | null;
+  /** Catalogue id of its plan; null where no item is one of ours. */
+  plan: string | null;
+  tier: string | null;
+  quantity: number;
+  period_start: string | null;
+  period_end: string | null;
+  cancel_at_period_end: boolean;
+  cancel_at: string | null;
+  canceled_at: string | null;
+  ended_at: string | null;
+  trial_end: string | null;
+  collection_paused: boolean;
+  payment_failed: boolean;
+  metadata: Record<string, string>;
 }
 
 /**
@@ -60,7 +84,31 @@ export type Effect =
       detail: Record<string, unknown>;
     }
   | { kind: 'checkout_state'; session_id: string; state: 'complete' | 'expired' | 'failed' }
-  | { kind: 'customer'; customer_id: string; user_id: string }
+  /** Links a customer to its user; the e-mail fills an empty column and replaces nothing. */
+  | { kind: 'customer'; customer_id: string; user_id: string; email?: string | null }
+  | { kind: 'customer_deleted'; customer_id: string }
+  | {
+      /** A subscription as Stripe tells it now. The first effect, and one at most: see `read_again`. */
+      kind: 'subscription_state';
+      user_id: string;
+      subscription_id: string;
+      status: string;
+      state: SubscriptionSnapshot;
+      /** As read before Stripe was asked; 0 = there was no row. */
+      version: number;
+      /** When Stripe was asked. */
+      as_of: string;
+      /** The plan of users without a subscription. */
+      free_plan: string;
+    }
+  | {
+      /** Who did what, for people who look later. */
+      kind: 'audit';
+      action: string;
+      user_id: string | null;
+      reason: string | null;
+      after: Record<string, unknown>;
+    }
   | {
       kind: 'finding';
       code: string;
@@ -83,15 +131,23 @@ export type Effect =
 
 export interface EffectResult {
   kind: Effect['kind'];
-  outcome: 'applied' | 'replayed' | 'conflict' | 'not_found' | 'linked' | 'exists' | 'unchanged';
+  outcome:
+    | 'applied'
+    | 'replayed'
+    | 'conflict'
+    | 'not_found'
+    | 'linked'
+    | 'exists'
+    | 'unchanged'
+    | 'illegal';
   user_id?: string | null;
   mirror?: MirrorRecord | null;
 }
 
 export interface AppliedEffects {
   /**
-   * `stale`: the lease was lost. `read_again`: the payment has moved since its version was read;
-   * nothing was written, and the lease stands.
+   * `stale`: the lease was lost. `read_again`: the payment or subscription has moved since its
+   * version was read; nothing was written, and the lease stands.
    */
   outcome: 'applied' | 'parked' | 'ignored' | 'stale' | 'read_again';
   reason: string | null;

@@ -3,6 +3,7 @@ import type { Database, RedisStore } from '../core/ports.ts';
 import { checkConsistency } from '../credits/checkConsistency.ts';
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
+import { cleanSubscriptionCache } from '../subscriptions/subscriptions.ts';
 import { deleteOldEvents } from '../webhook/inbox.ts';
 import { MISSED_EVENTS, type MissedEvents } from '../webhook/missedEvents.ts';
 import type { ProcessDeps } from '../webhook/process.ts';
@@ -103,6 +104,13 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       leaseSeconds: 120,
       maxRunSeconds: 30,
       run: (shouldStop) => checkConsistency({ db, logger }, shouldStop),
+    },
+    {
+      name: 'subscription_cache_cleanup',
+      everySeconds: 300,
+      leaseSeconds: 60,
+      maxRunSeconds: 30,
+      run: () => cleanSubscriptionCache(db),
     },
     {
       // Daily, since the schedule counts in seconds up to a day; most runs find little.

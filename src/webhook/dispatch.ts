@@ -3,9 +3,11 @@ import { catalogueChanged } from './handlers/catalogue.ts';
 import { chargeRefunded } from './handlers/charge.ts';
 import { sessionExpired, sessionPaid, sessionPaymentFailed } from './handlers/checkoutSession.ts';
 import { creditNoteChanged } from './handlers/creditNote.ts';
+import { customerChanged, customerDeleted } from './handlers/customer.ts';
+import { subscriptionChanged, trialWillEnd } from './handlers/customerSubscription.ts';
 import { disputeChanged, disputeTold } from './handlers/dispute.ts';
 import type { Handler, HandlerDeps } from './handlers/handler.ts';
-import { invoicePaid } from './handlers/invoice.ts';
+import { invoiceChanged } from './handlers/invoice.ts';
 import { paymentFailed, paymentSucceeded } from './handlers/paymentIntent.ts';
 import { paymentMethodMoved } from './handlers/paymentMethod.ts';
 import { refundChanged } from './handlers/refund.ts';
@@ -20,8 +22,22 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   'checkout.session.async_payment_succeeded': sessionPaid,
   'checkout.session.async_payment_failed': sessionPaymentFailed,
   'checkout.session.expired': sessionExpired,
-  'invoice.paid': invoicePaid,
-  'invoice.payment_succeeded': invoicePaid,
+  'customer.created': customerChanged,
+  'customer.updated': customerChanged,
+  'customer.deleted': customerDeleted,
+  'customer.subscription.created': subscriptionChanged,
+  'customer.subscription.updated': subscriptionChanged,
+  'customer.subscription.deleted': subscriptionChanged,
+  'customer.subscription.trial_will_end': trialWillEnd,
+  'customer.subscription.paused': subscriptionChanged,
+  'customer.subscription.resumed': subscriptionChanged,
+  'invoice.created': invoiceChanged,
+  'invoice.paid': invoiceChanged,
+  'invoice.payment_succeeded': invoiceChanged,
+  'invoice.payment_failed': invoiceChanged,
+  'invoice.payment_action_required': invoiceChanged,
+  'invoice.voided': invoiceChanged,
+  'invoice.marked_uncollectible': invoiceChanged,
   'charge.refunded': chargeRefunded,
   'refund.created': refundChanged,
   'refund.updated': refundChanged,

@@ -1,14 +1,19 @@
 import type { StripeCache } from '../checkout/stripeCache.ts';
 import { type Random, retryDelaySeconds } from '../core/backoff.ts';
 import { PurserError } from '../core/errors.ts';
-import { type AppliedEffects, applyEffects, type EffectsDeps } from '../credits/effects.ts';
+import {
+  type AppliedEffects,
+  applyEffects,
+  type Effect,
+  type EffectsDeps,
+} from '../credits/effects.ts';
 import { type DispatchDeps, dispatch } from './dispatch.ts';
 import { classifyFailure } from './failure.ts';
 import { claimEvents, failEvent, type LeasedEvent } from './inbox.ts';
 import { readStoredEvent } from './stripeEvent.ts';
 
 export type ProcessDeps = DispatchDeps &
-  EffectsDeps & { random: Random; stripeCache: Pick<StripeCache, 'forget'> };
+  EffectsDeps & { random: Random; stripeCache: Pick<StripeCache, 'read' | 'forget'> };
 
 /** How the work on one event ended; `stale`: somebody else has the lease by now. */
 export type ProcessOutcome = 'applied' | 'ignored' | 'parked' | 'failed' | 'dead' | 'stale';
@@ -77,11 +82,16 @@ async function decideAndApply(
   for (let reading = 1; reading <= READINGS_MAX; reading += 1) {
     const effects = await dispatch(deps, readStoredEvent(leased, deps.livemode));
     const applied = await applyEffects(deps, event, effects);
-    if (effects.some(({ kind }) => kind === 'stripe_changed')) deps.stripeCache.forget();
+    if (effects.some(isPriceChange)) deps.stripeCache.forget();
     const { outcome } = applied;
     if (outcome !== 'read_again') return { ...applied, outcome };
   }
   throw new PurserError('in_progress', {
-    detail: `The payment was changed by others ${READINGS_MAX} times while this event was worked on.`,
+    detail: `The payment or subscription was changed by others ${READINGS_MAX} times while this event was worked on.`,
   });
+}
+
+/** Only products and prices are kept in the process. */
+function isPriceChange(effect: Effect): boolean {
+  return effect.kind === 'stripe_changed' && /^(product|price)\./.test(effect.event_type);
 }

@@ -24,6 +24,7 @@ const EVENT_VIEW = {
 } as const;
 const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string; view?: true }> = {
   audit_events: { reads: 'admin', service: 'select' },
+  cache_cleanups: { reads: 'admin', service: 'select' },
   cache_store: { reads: 'none', service: 'delete, select' },
   checkout_sessions: { reads: 'own', service: 'select' },
   claim_links: { reads: 'none', service: 'select' },
@@ -46,12 +47,17 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string;
     service: 'delete, select, update (processed), update (retry_count)',
   },
   stripe_webhook_logs: EVENT_VIEW,
+  subscription: { reads: 'own', service: 'select' },
+  subscription_cache: { reads: 'own', service: 'select' },
+  subscription_usage: { reads: 'own', service: 'select' },
+  subscriptions: { reads: 'own', service: 'select', view: true },
   webhook_events: EVENT_VIEW,
   webhook_replays: { reads: 'admin', service: 'select' },
 };
 
 /** Every function of ours in public: service_role calls it, nobody else. */
 const FUNCTIONS = [
+  'add_subscription_credits',
   'adjust_credits',
   'advance_webhook_replay',
   'apply_webhook_effects',
@@ -64,6 +70,8 @@ const FUNCTIONS = [
   'claim_parked_event',
   'claim_webhook_events',
   'cleanup_old_webhook_events',
+  'clear_all_subscription_cache',
+  'clear_expired_subscription_cache',
   'consume_credits',
   'consume_credits_batch',
   'count_cache_hits',
@@ -78,6 +86,7 @@ const FUNCTIONS = [
   'find_claimed_user',
   'find_user_by_customer',
   'finish_job',
+  'get_cache_cleanup_history',
   'get_cached_stripe_data',
   'get_checkout_session',
   'get_credit_balance',
@@ -88,7 +97,11 @@ const FUNCTIONS = [
   'get_mirror_records',
   'get_missed_events_state',
   'get_object_events',
+  'get_or_create_stripe_customer',
   'get_payment_state',
+  'get_subscription_cache_status',
+  'get_subscription_record',
+  'get_user_subscription_state',
   'get_webhook_event',
   'get_webhook_replay',
   'grant_credits',
@@ -119,8 +132,11 @@ const FUNCTIONS = [
   'retry_failed_webhooks',
   'seal_credit_entries',
   'set_payment_state',
+  'set_subscription_state',
   'sync_user_credits',
+  'update_subscription_cache',
   'use_claim_link',
+  'use_credits_validated',
   'validate_credits_consistency',
   'validate_credits_consistency_since',
   'validate_user_credits',
@@ -177,6 +193,12 @@ beforeAll(async () => {
       p_expires_at: '2999-01-01T00:00:00Z',
     });
     await call('hold_credits', { p_amount: 1, p_key: '1' });
+    await call('set_subscription_state', {
+      p_subscription_id: `sub_${user}`,
+      p_status: 'active',
+      p_state: { plan: 'team' },
+    });
+    await call('get_user_subscription_state', {});
   }
   await callAsService(database.current, 'cache_stripe_data', {
     p_cache_key: 'stripe:prices',
@@ -184,6 +206,7 @@ beforeAll(async () => {
   });
   await callAsService(database.current, 'ensure_user', { p_user_id: userId('leaver') });
   await database.current.query(`delete from users where id = '${userId('leaver')}'`);
+  await callAsService(database.current, 'clear_expired_subscription_cache', {});
   await callAsService(database.current, 'claim_job', { p_name: 'x', p_lease_seconds: 1 });
   await callAsService(database.current, 'receive_webhook_event', {
     p_event_id: 'evt_1',

@@ -6,6 +6,7 @@ import type { createCheckoutSession, getCheckoutSession } from '../../src/api/co
 import type { getCredits, listTransactions } from '../../src/api/contract/credits.ts';
 import type { AnswerOf } from '../../src/api/contract/declareRoute.ts';
 import type { getPricing } from '../../src/api/contract/pricing.ts';
+import type { getSubscription } from '../../src/api/contract/subscriptions.ts';
 
 export type Pricing = AnswerOf<typeof getPricing>;
 export type Mode = Pricing['mode'];
@@ -15,6 +16,7 @@ export type CheckoutSession = AnswerOf<typeof createCheckoutSession>;
 export type CheckoutStatus = AnswerOf<typeof getCheckoutSession>;
 export type CheckoutState = CheckoutStatus['status'];
 export type Credits = AnswerOf<typeof getCredits>;
+export type Subscription = AnswerOf<typeof getSubscription>;
 export type TransactionPage = AnswerOf<typeof listTransactions>;
 export type Transaction = TransactionPage['data'][number];
 
@@ -87,6 +89,7 @@ export interface Api {
   checkoutStatus(sessionId: string, signal?: AbortSignal): Promise<CheckoutStatus>;
   createPortalSession(returnUrl: string): Promise<{ url: string }>;
   credits(signal?: AbortSignal): Promise<Credits>;
+  subscription(signal?: AbortSignal): Promise<Subscription>;
   transactions(
     filter: TransactionFilter,
     cursor: string | null,
@@ -164,6 +167,7 @@ export function createApi(deps: ApiDeps): Api {
     createPortalSession: (returnUrl) =>
       json('/api/billing-portal-session', { method: 'POST', body: { return_url: returnUrl } }),
     credits: (signal) => json('/api/credits', { signal }),
+    subscription: (signal) => json('/api/subscription', { signal }),
     transactions: (filter, cursor, signal) => {
       const query = filterQuery(filter);
       query.set('limit', String(HISTORY_PAGE_SIZE));

@@ -52,6 +52,15 @@ export function useCredits() {
   });
 }
 
+export function useSubscription() {
+  const identity = useIdentity();
+  return useQuery({
+    queryKey: ['subscription', identityKey(identity)],
+    queryFn: ({ signal }) => api.subscription(signal),
+    enabled: useSignedIn(),
+  });
+}
+
 export function useHistory(filter: TransactionFilter) {
   const identity = useIdentity();
   return useInfiniteQuery({

@@ -58,6 +58,7 @@ export function useSettlement(sessionId: string): Settlement {
     if (!credited) return;
     void client.invalidateQueries({ queryKey: ['credits'] });
     void client.invalidateQueries({ queryKey: ['history'] });
+    void client.invalidateQueries({ queryKey: ['subscription'] });
   }, [credited, client]);
 
   // Each look moves one of these times, so the count below is read anew after each.

@@ -12,7 +12,10 @@ const QUANTITY_MAX = 100;
 
 const createBody = z
   .strictObject({
-    plan: catalogueIdSchema.optional().meta({ description: 'Id of a pack of the catalogue.' }),
+    plan: catalogueIdSchema.optional().meta({
+      description:
+        'Id of a pack or plan of the catalogue. A plan opens a subscription; a second one is refused.',
+    }),
     price_id: z
       .string()
       .regex(/^price_\w{1,200}$/, 'must be the id of a Stripe price (price_...)')

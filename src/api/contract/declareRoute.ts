@@ -38,6 +38,7 @@ export interface RouteContract {
     | 'Checkout'
     | 'Credits'
     | 'Holds'
+    | 'Subscriptions'
     | 'Users'
     | 'Webhooks'
     | 'Cron'

@@ -8,6 +8,7 @@ import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
 import { operationRoutes } from './operations.ts';
 import { paymentRoutes } from './payments.ts';
+import { subscriptionRoutes } from './subscriptions.ts';
 import { userRoutes } from './users.ts';
 import { webhookAdminRoutes } from './webhookAdmin.ts';
 
@@ -21,6 +22,7 @@ export const routes: readonly Route[] = [
   ...correctionRoutes,
   ...holdRoutes,
   ...checkoutRoutes,
+  ...subscriptionRoutes,
   ...explainRoutes,
   ...userRoutes,
   ...paymentRoutes,

@@ -74,6 +74,7 @@ type Domains = Pick<
   | 'holds'
   | 'corrections'
   | 'checkout'
+  | 'subscriptions'
   | 'payments'
   | 'webhook'
   | 'eventLog'
@@ -312,6 +313,27 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
         return { data: [holdDetails], has_more: false, next_cursor: null };
       },
     },
+    subscriptions: {
+      async state(userId) {
+        record('subscriptionState', userId);
+        return {
+          user_id: userId,
+          status: 'active',
+          plan: 'individual',
+          tier: 'individual',
+          current_period_start: as_of,
+          current_period_end: as_of,
+          cancel_at_period_end: false,
+          cancel_at: null,
+          trial_end: null,
+          suspended: false,
+          quotas: {},
+          usage: { credits: 5 },
+          cached: true,
+          as_of,
+        };
+      },
+    },
     checkout: {
       async pricing() {
         record('pricing');
@@ -458,6 +480,7 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     // As the real one, a dry run answers what the call would, without making it.
     dryRun: async (work) => ({ answer: await work(simpleDomains(() => {})), rows: NO_ROWS }),
     checkout: { ...domains.checkout, ...options.checkout },
+    subscriptions: domains.subscriptions,
     payments: domains.payments,
     webhook: { ...domains.webhook, ...options.webhook },
     eventLog: domains.eventLog,

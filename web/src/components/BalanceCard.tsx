@@ -1,12 +1,11 @@
-import { type ReactNode, useState } from 'react';
+import type { ReactNode } from 'react';
 import { Link } from 'wouter';
 import type { Credits } from '../api.ts';
-import { checkoutUrl } from '../checkout.ts';
 import { creditsPhrase, formatCredits, smallestPack } from '../money.ts';
-import { api, usePricing } from '../queries.ts';
+import { usePricing } from '../queries.ts';
 import { formatDate, formatUntil } from '../time.ts';
-import { AlertIcon, Spinner } from './icons.tsx';
-import { Problem } from './Problem.tsx';
+import { AlertIcon } from './icons.tsx';
+import { PortalButton } from './PortalButton.tsx';
 
 /** Low means less than this part of the smallest pack is left: there is no setting for it yet. */
 const LOW_PART = 0.2;
@@ -41,7 +40,7 @@ export function BalanceCard({ credits }: { credits: Credits }) {
           <Link href="/pricing" className="button button-primary">
             Buy more
           </Link>
-          <PortalButton />
+          <PortalButton label="Invoices and cards" />
         </div>
       </div>
       {credits.debt !== 0 && (
@@ -77,43 +76,6 @@ function Note({ bad = false, children }: { bad?: boolean; children: ReactNode })
       <AlertIcon className={`mt-0.5 size-5 shrink-0 ${bad ? 'text-bad' : 'text-accent'}`} />
       <span>{children}</span>
     </p>
-  );
-}
-
-function PortalButton() {
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState<unknown>(null);
-
-  async function open() {
-    if (busy) return;
-    setBusy(true);
-    setError(null);
-    try {
-      const { url } = await api.createPortalSession(`${window.location.origin}/account`);
-      window.location.assign(checkoutUrl(url));
-    } catch (failure) {
-      setError(failure);
-      setBusy(false);
-    }
-  }
-
-  return (
-    <>
-      <button
-        type="button"
-        className="button button-quiet"
-        aria-disabled={busy}
-        onClick={() => void open()}
-      >
-        {busy && <Spinner />}
-        Invoices and cards
-      </button>
-      {error !== null && (
-        <div className="min-w-full whitespace-normal! sm:max-w-xs">
-          <Problem error={error} title="The billing portal could not be opened" />
-        </div>
-      )}
-    </>
   );
 }
 

@@ -4,6 +4,7 @@ import { History } from '../components/History.tsx';
 import { PageTitle } from '../components/PageTitle.tsx';
 import { Problem } from '../components/Problem.tsx';
 import { SignedOut } from '../components/SignedOut.tsx';
+import { SubscriptionCard } from '../components/SubscriptionCard.tsx';
 import { useIdentity } from '../identity.ts';
 import { useCredits, usePricing } from '../queries.ts';
 
@@ -35,6 +36,7 @@ function Balance() {
       {credits.data ? (
         <>
           <BalanceCard credits={credits.data} />
+          <SubscriptionCard />
           <ExpiringList credits={credits.data} />
         </>
       ) : credits.isError ? (

@@ -1,6 +1,6 @@
 import { useRef } from 'react';
 import { Link } from 'wouter';
-import type { Mode, Pack, Pricing } from '../api.ts';
+import type { Mode, Pricing } from '../api.ts';
 import { type CheckoutFailure, useCheckout } from '../checkout.ts';
 import { EmptyDrawing } from '../components/icons.tsx';
 import { PackCard } from '../components/PackCard.tsx';
@@ -10,13 +10,16 @@ import { Problem } from '../components/Problem.tsx';
 import { SignedOut } from '../components/SignedOut.tsx';
 import { useIdentity } from '../identity.ts';
 import { bestValuePack, creditsPhrase, smallestPack } from '../money.ts';
-import { useCredits, usePricing } from '../queries.ts';
+import { useCredits, usePricing, useSubscription } from '../queries.ts';
 
 const FOOTNOTES: Record<Mode, string> = {
   local: '',
   test: 'Test card: 4242 4242 4242 4242, any future date, any CVC.',
   live: 'Taxes, where they apply, are shown before you pay.',
 };
+
+/** Statuses of a subscription that would be a second one. */
+const RUNNING = new Set(['active', 'trialing', 'past_due', 'unpaid', 'paused']);
 
 const SKELETON_CARDS = ['first', 'second', 'third'];
 
@@ -77,6 +80,17 @@ function Catalogue({ pricing, signedOut }: { pricing: Pricing; signedOut: boolea
   const { packs, plans } = pricing;
   const smallest = smallestPack(packs);
   const best = bestValuePack(packs);
+  const subscription = useSubscription();
+  // A plan already owned is changed in the portal; who that is must be known before one is offered.
+  const subscribed = RUNNING.has(subscription.data?.status ?? '');
+  const waiting = identity.kind === 'pending' || (!signedOut && subscription.isPending);
+  const failedPack = packs.find(({ id }) => id === checkout.failure?.packId);
+  const failedPlan = plans.find(({ id }) => id === checkout.failure?.packId);
+
+  function showNotice() {
+    notice.current?.scrollIntoView({ block: 'center' });
+    notice.current?.focus();
+  }
 
   if (!smallest && plans.length === 0) {
     return (
@@ -117,15 +131,16 @@ function Catalogue({ pricing, signedOut }: { pricing: Pricing; signedOut: boolea
                 busy={checkout.busy === pack.id}
                 blocked={checkout.busy !== null && checkout.busy !== pack.id}
                 onBuy={(quantity) => void checkout.buy(pack.id, quantity)}
-                onSignIn={() => {
-                  notice.current?.scrollIntoView({ block: 'center' });
-                  notice.current?.focus();
-                }}
+                onSignIn={showNotice}
               />
             ))}
           </div>
-          {checkout.failure && (
-            <FailedCheckout failure={checkout.failure} packs={packs} onRetry={checkout.buy} />
+          {failedPack && checkout.failure && (
+            <FailedCheckout
+              failure={checkout.failure}
+              bought={creditsPhrase(failedPack.credits * checkout.failure.quantity)}
+              onRetry={checkout.buy}
+            />
           )}
           <p className="mt-4 min-h-5 text-sm text-muted">
             {packs.length > 1 &&
@@ -139,14 +154,28 @@ function Catalogue({ pricing, signedOut }: { pricing: Pricing; signedOut: boolea
           <h2 id="plans" className="text-3xl">
             Plans
           </h2>
-          <p className="mt-2 text-muted">
-            Credits that renew by themselves. Plans cannot be bought here yet.
-          </p>
+          <p className="mt-2 text-muted">Credits that renew by themselves, until you cancel.</p>
           <div className="mt-6 grid gap-5 sm:grid-cols-2 lg:grid-cols-3">
             {plans.map((plan) => (
-              <PlanCard key={plan.id} plan={plan} current={credits.data?.plan === plan.id} />
+              <PlanCard
+                key={plan.id}
+                plan={plan}
+                current={subscribed && credits.data?.plan === plan.id}
+                action={signedOut ? 'sign-in' : waiting ? 'wait' : subscribed ? 'change' : 'buy'}
+                busy={checkout.busy === plan.id}
+                blocked={checkout.busy !== null && checkout.busy !== plan.id}
+                onBuy={() => void checkout.buy(plan.id, 1)}
+                onSignIn={showNotice}
+              />
             ))}
           </div>
+          {failedPlan && checkout.failure && (
+            <FailedCheckout
+              failure={checkout.failure}
+              bought={`the plan ${failedPlan.name}`}
+              onRetry={checkout.buy}
+            />
+          )}
         </section>
       )}
     </>
@@ -155,15 +184,13 @@ function Catalogue({ pricing, signedOut }: { pricing: Pricing; signedOut: boolea
 
 interface FailedCheckoutProps {
   failure: CheckoutFailure;
-  packs: Pack[];
+  bought: string;
   onRetry(packId: string, quantity: number): Promise<void>;
 }
 
 /** Below the packs, so that they stay as they are; brought into view where they are stacked. */
-function FailedCheckout({ failure, packs, onRetry }: FailedCheckoutProps) {
+function FailedCheckout({ failure, bought, onRetry }: FailedCheckoutProps) {
   const { packId, quantity, error } = failure;
-  const pack = packs.find(({ id }) => id === packId);
-  const bought = pack ? creditsPhrase(pack.credits * quantity) : packId;
   return (
     <div
       className="mt-5 max-w-2xl scroll-my-6"

@@ -1,0 +1,118 @@
+import type Stripe from 'stripe';
+import { readInvoiceLines } from '../checkout/invoiceLines.ts';
+import {
+  firstIntentOf,
+  paymentsOfInvoice,
+  readInvoicePayments,
+} from '../checkout/invoicePayments.ts';
+import { idOf, type SettlementBase, type SubscriptionSettlement } from '../checkout/settlement.ts';
+import type { Effect } from '../credits/effects.ts';
+import { grantsOfInvoice } from './invoiceGrants.ts';
+import { readSubscription, type SubscriptionReading } from './readSubscription.ts';
+
+export function createSubscriptionSettlement(deps: SettlementBase): SubscriptionSettlement {
+  return {
+    ofSession: (session) => effectsOfSession(deps, session),
+    ofInvoice: (invoice, subscriptionId, paidAt) =>
+      effectsOfInvoice(deps, invoice, subscriptionId, paidAt),
+  };
+}
+
+/** The subscription's own events: its state, and whose customer pays for it. */
+export async function effectsOfSubscription(
+  deps: SettlementBase,
+  subscriptionId: string,
+): Promise<{ reading: SubscriptionReading; effects: Effect[] }> {
+  const reading = await readSubscription(deps, subscriptionId);
+  return { reading, effects: reading.userId === null ? nobodys(reading) : reading.effects };
+}
+
+async function effectsOfSession(
+  deps: SettlementBase,
+  session: Stripe.Checkout.Session,
+): Promise<Effect[]> {
+  const subscriptionId = idOf(session.subscription);
+  if (subscriptionId === null) {
+    return [{ kind: 'ignore', reason: 'the session has no subscription' }];
+  }
+  const reading = await readSubscription(deps, subscriptionId, { session });
+  if (reading.userId === null) return nobodys(reading);
+  return [
+    ...reading.effects,
+    { kind: 'checkout_state', session_id: session.id, state: 'complete' },
+  ];
+}
+
+async function effectsOfInvoice(
+  deps: SettlementBase,
+  invoice: Stripe.Invoice,
+  subscriptionId: string,
+  heardAt: Date,
+): Promise<Effect[]> {
+  const reading = await readSubscription(deps, subscriptionId, {
+    findSession: invoice.billing_reason === 'subscription_create',
+    claimable: [invoice.id],
+  });
+  const { subscription, userId, session } = reading;
+  if (invoice.status !== 'paid') {
+    // Nothing is lost by passing over a bill of somebody unknown; it is the payment that waits.
+    return userId === null
+      ? [{ kind: 'ignore', reason: `the invoice is ${invoice.status}, and nobody's we know` }]
+      : reading.effects;
+  }
+  const { lines, effects } = await readInvoiceLines(deps, invoice);
+  if (lines.length === 0) {
+    return [
+      ...reading.effects,
+      ...effects,
+      ...(reading.effects.length > 0
+        ? []
+        : [
+            {
+              kind: 'ignore',
+              reason: 'no line of the invoice is in the catalogue',
+            } as const,
+          ]),
+    ];
+  }
+  if (userId === null) {
+    return [
+      ...effects,
+      {
+        kind: 'park',
+        waiting_for: reading.customerId,
+        reason: 'the customer of the invoice is nobody we know',
+      },
+    ];
+  }
+  const payments = await readInvoicePayments(deps.stripe, invoice.id);
+  const paidAt = invoice.status_transitions.paid_at;
+  return [
+    ...reading.effects,
+    ...effects,
+    ...grantsOfInvoice({
+      invoice,
+      subscription,
+      lines,
+      userId,
+      sessionId:
+        invoice.billing_reason === 'subscription_create' && session !== null ? session.id : null,
+      paymentIntentId: firstIntentOf(payments),
+      payments: paymentsOfInvoice(invoice, payments),
+      paidAt: paidAt === null ? heardAt : new Date(paidAt * 1000),
+      now: deps.clock.now(),
+    }),
+  ];
+}
+
+function nobodys({ ours, customerId }: SubscriptionReading): Effect[] {
+  return ours
+    ? [
+        {
+          kind: 'park',
+          waiting_for: customerId,
+          reason: 'the customer of the subscription is nobody we know',
+        },
+      ]
+    : [{ kind: 'ignore', reason: 'no item of the subscription is a plan of the catalogue' }];
+}
