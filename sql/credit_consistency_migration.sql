@@ -40,7 +40,7 @@ create table if not exists purser.consistency_passes (
 -- ---------------------------------------------------------------------------------------------
 
 -- The counters of all users, those of closed accounts from their tombstones.
-create or replace view purser.counters as
+create or replace view purser.all_counters as
   select u.id::text as user_id, u.credits_balance as balance, u.credits_held as held,
          u.credits_debt as debt, u.entry_count
   from public.users u
@@ -75,7 +75,7 @@ begin
            sum(s.last_entry - s.first_entry + 1)::bigint as sealed
     from public.credit_seals s group by s.user_id)
   select coalesce(a.user_id, c.user_id, l.user_id, h.user_id, s.user_id)
-  from purser.counters a
+  from purser.all_counters a
   full join chains c on c.user_id = a.user_id
   full join lots l on l.user_id = coalesce(a.user_id, c.user_id)
   full join holds h on h.user_id = coalesce(a.user_id, c.user_id, l.user_id)
@@ -85,14 +85,15 @@ begin
      or coalesce(l.remaining, 0) - a.debt <> a.balance
      or (a.debt > 0 and l.remaining > 0)
      or coalesce(h.held, 0) <> a.held
-     or s.first_entry > 1 or s.sealed <> s.last_entry or s.last_entry > a.entry_count
-  union
+     or s.first_entry > 1 or s.sealed <> s.last_entry or s.last_entry > a.entry_count;
+  return query
   select r.user_id
   from (select t.user_id, t.reverses, sum(t.amount) as amount from public.credit_transactions t
         where t.reverses is not null group by t.user_id, t.reverses) r
   left join public.credit_transactions o on o.user_id = r.user_id and o.entry_number = r.reverses
-  where o.user_id is null or r.amount * o.amount > 0 or abs(r.amount) > abs(o.amount)
-  union
+  where o.user_id is null or r.amount * o.amount > 0 or abs(r.amount) > abs(o.amount);
+  -- By itself: a query that calls a function of ours is not run in parallel, and the first one must be.
+  return query
   select d.user_id from purser.settlement_drift() d;
 end
 $$;
@@ -255,15 +256,15 @@ begin
     perform purser.raise_error(400, 'invalid_request', format('p_depth is sums or entries, not %s.', p_depth));
   end if;
   if v_depth is null then
-    select coalesce(sum(c.entry_count), 0) into v_entries from purser.counters c;
+    select coalesce(sum(c.entry_count), 0) into v_entries from purser.all_counters c;
     v_depth := case when v_entries <= c_entries_max then 'entries' else 'sums' end;
     if v_depth = 'sums' then
       raise notice 'checked by sums only, as there are % entries; validate_credits_consistency(''entries'') replays them', v_entries;
     end if;
   end if;
-  v_users := array(select s from purser.suspect_users() s);
+  v_users := array(select distinct s from purser.suspect_users() s);
   if v_depth = 'entries' then
-    v_users := array(select c.user_id from purser.counters c union select unnest(v_users));
+    v_users := array(select c.user_id from purser.all_counters c union select unnest(v_users));
   end if;
   select coalesce(array_agg(u order by u), '{}') into v_users from unnest(v_users) u;
   for v_first in 1 .. cardinality(v_users) by c_page loop
@@ -456,7 +457,7 @@ begin
     v_users := array(select c.user_id from public.closed_accounts c
       where c.user_id > coalesce(v_pass.last_user, '') order by c.user_id limit v_limit);
   else
-    v_users := array(select s from purser.suspect_users() s order by 1 limit 1000);
+    v_users := array(select distinct s from purser.suspect_users() s order by 1 limit 1000);
   end if;
   if v_pass.phase <> 'sums' and cardinality(v_users) = v_limit then
     v_pass.last_user := v_users[v_limit];

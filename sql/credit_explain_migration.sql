@@ -303,23 +303,27 @@ declare
   v_lots text := purser.list_text(array(
     select 'lot ' || l.grant_id || case when l.amount <> v_size then ' (' || l.amount || ')' else '' end
     from purser.read_lots(p_entry.lots) l order by l.place limit 10));
+  v_hold text := case when starts_with(p_entry.idempotency_key, 'capture:') then split_part(p_entry.idempotency_key, ':', 2) end;
   v_text text;
 begin
   v_text := case p_entry.transaction_type
     when 'purchase' then format('bought %s, %s', coalesce(v_products, 'credits'), v_signed)
     when 'allocation' then format('plan credits%s, %s', coalesce(' of ' || v_products, ''), v_signed)
     when 'bonus' then format('bonus%s, %s', coalesce(' ' || v_note, ''), v_signed)
-    when 'usage' then format('spent %s%s%s', v_credits, coalesce(' on ' || v_note, ''), coalesce(', from ' || v_lots, ''))
-    when 'usage_refund' then format('gave back %s of the spending in entry %s%s%s', v_credits,
-      coalesce(p_entry.reverses::text, '?'), coalesce(' ' || v_note, ''), coalesce(', to ' || v_lots, ''))
-    when 'clawback' then format('took back %s of entry %s after a refund or dispute%s', v_credits,
-      coalesce(p_entry.reverses::text, '?'), coalesce(', from ' || v_lots, ''))
-    when 'clawback_reversal' then format('returned %s that had been taken back from entry %s%s', v_credits,
-      coalesce(p_entry.reverses::text, '?'), coalesce(', to ' || v_lots, ''))
+    when 'usage' then format('spent %s%s%s', v_credits, coalesce(' on ' || v_note, ''), coalesce(' out of hold ' || v_hold, ''))
+    when 'usage_refund' then format('gave back %s of the spending in entry %s%s', v_credits,
+      coalesce(p_entry.reverses::text, '?'), coalesce(' ' || v_note, ''))
+    when 'clawback' then format('took back %s of entry %s after a refund or dispute', v_credits, coalesce(p_entry.reverses::text, '?'))
+    when 'clawback_reversal' then format('returned %s that had been taken back from entry %s', v_credits,
+      coalesce(p_entry.reverses::text, '?'))
     when 'expiration' then format('%s of %s expired', v_credits, coalesce(v_lots, 'a lot'))
     else case when p_entry.idempotency_key = 'opening-balance' then format('opening balance, %s', v_signed)
       else format('adjusted by %s%s', v_signed, coalesce(': ' || v_note, '')) end end;
   v_text := v_text || coalesce(purser.stripe_text(p_entry), '')
+    || coalesce(case
+      when p_entry.transaction_type = 'expiration' then null
+      when p_entry.amount < 0 then ', from ' || v_lots
+      when p_entry.reverses is not null then ', to ' || v_lots end, '')
     || case when v_debt > 0 then format(', %s of them as debt', v_debt)
             when v_debt < 0 then format(', %s of them repaid debt', -v_debt) else '' end
     || case when p_entry.amount > 0 and v_expires is not null then format(', expiring %s', v_expires) else '' end;
@@ -327,7 +331,7 @@ begin
 end
 $$;
 
--- The sentences on how things stand at an instant: lots, holds, what expires next, the sum.
+-- The sentences on how things stand at an instant: holds, the sum, what expires next.
 create or replace function purser.standing_sentences(p_balance jsonb, p_lots jsonb, p_holds jsonb)
 returns text[] language plpgsql stable set search_path = '' as $$
 declare
@@ -347,18 +351,18 @@ begin
       purser.credits_text((h ->> 'remaining')::bigint), purser.minute_text((h ->> 'expires_at')::timestamptz),
       coalesce(' for ' || purser.quoted_text(h ->> 'description'), ''))
     from jsonb_array_elements(p_holds) h);
-  v_sentences := v_sentences || array(
-    select format('%s: %s of lot %s will expire unless they are spent.',
+  v_sentences := v_sentences || format('%s: the balance is %s%s%s; %s can be spent.', v_at,
+    purser.credits_text((p_balance ->> 'balance')::bigint),
+    coalesce(' (' || purser.list_text(v_lots) || ')', ''),
+    case when (p_balance ->> 'debt')::bigint > 0 then ', debt that the next credits repay' else '' end
+      || case when (p_balance ->> 'held')::bigint > 0 then format(', %s held', p_balance ->> 'held') else '' end,
+    greatest((p_balance ->> 'available')::bigint, 0));
+  return v_sentences || array(
+    select format('%s: %s of lot %s will expire unless spent before.',
       purser.minute_text((l ->> 'expires_at')::timestamptz), purser.credits_text((l ->> 'remaining')::bigint), l ->> 'grant_id')
     from jsonb_array_elements(p_lots) l
     where (l ->> 'remaining')::bigint > 0 and (l ->> 'expires_at')::timestamptz > (p_balance ->> 'at')::timestamptz
     order by l ->> 'expires_at', (l ->> 'grant_id')::bigint limit 20);
-  return v_sentences || format('%s: the balance is %s%s%s; %s can be spent.', v_at,
-    purser.credits_text((p_balance ->> 'balance')::bigint),
-    coalesce(': ' || purser.list_text(v_lots), ''),
-    case when (p_balance ->> 'debt')::bigint > 0 then ', all of it debt that the next credits repay'
-         when (p_balance ->> 'held')::bigint > 0 then format(', %s of them held', p_balance ->> 'held') else '' end,
-    greatest((p_balance ->> 'available')::bigint, 0));
 end
 $$;
 

@@ -76,11 +76,17 @@ $$;
 
 -- ---------------------------------------------------------------------------------------------
 -- purser_schema_version: the number of the newest migration whose functions are here; start-up
--- and /readyz compare it with the one they need. Reads only.
+-- and /readyz compare it with the one they need.
+--   p_files  {"<file of sql/>": "<a function it makes>"}; those whose function is not here are named
+-- Answers {version, ledger, missing: [files]}. Reads only.
 -- ---------------------------------------------------------------------------------------------
-create or replace function public.purser_schema_version()
+drop function if exists public.purser_schema_version();
+create or replace function public.purser_schema_version(p_files jsonb default '{}')
 returns jsonb language sql stable security definer set search_path = '' as $$
-  select jsonb_build_object('version', 1, 'ledger', purser.ledger_id());
+  select jsonb_build_object('version', 2, 'ledger', purser.ledger_id(), 'missing', coalesce((
+    select jsonb_agg(f.key order by f.key) from jsonb_each_text(p_files) f
+    where not exists (
+      select from pg_catalog.pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname = f.value)), '[]'));
 $$;
 
 call purser.restrict_functions();

@@ -39,10 +39,19 @@ create table if not exists public.stripe_webhook_events (
   lease bigint not null default 0,
   leased_until timestamptz,
   lease_holder text,
+  error_code text,
+  error_cause text check (error_cause in ('transient', 'permanent')),
+  failures jsonb not null default '[]',
+  transaction_ids bigint[] not null default '{}',
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp()
 );
 alter table public.stripe_webhook_events add column if not exists lease_holder text;
+alter table public.stripe_webhook_events add column if not exists error_code text;
+alter table public.stripe_webhook_events add column if not exists error_cause text
+  check (error_cause in ('transient', 'permanent'));
+alter table public.stripe_webhook_events add column if not exists failures jsonb not null default '[]';
+alter table public.stripe_webhook_events add column if not exists transaction_ids bigint[] not null default '{}';
 create index if not exists idx_stripe_webhook_event_id on public.stripe_webhook_events (stripe_event_id, id);
 create index if not exists idx_stripe_webhook_type on public.stripe_webhook_events (event_type);
 create index if not exists idx_stripe_webhook_processed on public.stripe_webhook_events (processed);
@@ -56,19 +65,49 @@ create index if not exists stripe_webhook_events_holder on public.stripe_webhook
   where status = 'leased';
 create index if not exists stripe_webhook_events_waiting on public.stripe_webhook_events (waiting_for)
   where status = 'parked';
+create index if not exists stripe_webhook_events_trouble on public.stripe_webhook_events (status, created_at)
+  where status in ('failed', 'parked', 'dead');
+comment on column public.stripe_webhook_events.error_code is 'What kind of failure the last one was; dead events are grouped by it.';
+comment on column public.stripe_webhook_events.failures is 'The last 20 failed attempts, oldest first.';
+comment on column public.stripe_webhook_events.transaction_ids is 'Entries of the ledger the event wrote; its payload is kept for their sake.';
 comment on table public.stripe_webhook_events is 'Every Stripe event that was received, with what became of it.';
 comment on column public.stripe_webhook_events.order_key is 'Events with the same key are worked on one at a time.';
 comment on column public.stripe_webhook_events.lease_holder is 'Token of the call that took the lease: the same call, sent again because its answer was lost, gets its lease back.';
 comment on column public.stripe_webhook_events.waiting_for is 'The user id or Stripe customer id a parked event waits for.';
 
--- Keeps the columns that follow the status, whoever writes it; processed = false asks for the
--- event to be worked on again.
+-- processed written by hand, to the table or one of its views: false asks for the event to be worked
+-- on again, whatever became of it; true ends it. It fires only when a statement names the column,
+-- so that `processed = false` counts also where it is false already.
+create or replace function purser.ask_again()
+returns trigger language plpgsql set search_path = '' as $$
+begin
+  if new.status is distinct from old.status then
+    return new;
+  end if;
+  if new.processed and not old.processed then
+    new.status := 'processed';
+    new.error_message := null;
+    new.error_code := null;
+    new.error_cause := null;
+  elsif not new.processed and not (old.status = 'leased' and old.leased_until > clock_timestamp()) then
+    new.status := 'received';
+    new.next_attempt_at := clock_timestamp();
+    -- A dead one has used up its attempts; whoever asks for it wants more than one.
+    if old.status = 'dead' and new.retry_count = old.retry_count then
+      new.retry_count := 0;
+    end if;
+  end if;
+  return new;
+end
+$$;
+drop trigger if exists purser_ask_again on public.stripe_webhook_events;
+create trigger purser_ask_again before update of processed on public.stripe_webhook_events
+  for each row execute function purser.ask_again();
+
+-- Keeps the columns that follow the status, whoever writes it.
 create or replace function purser.follow_event_status()
 returns trigger language plpgsql set search_path = '' as $$
 begin
-  if old.processed and not new.processed and new.status = old.status then
-    new.status := 'received';
-  end if;
   if new.status is distinct from old.status then
     new.processed := new.status in ('processed', 'ignored');
     new.processed_at := case when new.processed then coalesce(new.processed_at, clock_timestamp()) end;
@@ -90,6 +129,23 @@ $$;
 drop trigger if exists purser_follow_status on public.stripe_webhook_events;
 create trigger purser_follow_status before update on public.stripe_webhook_events
   for each row execute function purser.follow_event_status();
+
+-- The list of failures with one more; the last 20 are kept.
+create or replace function purser.with_failure(p_failures jsonb, p_error text, p_code text, p_cause text)
+returns jsonb language sql set search_path = '' as $$
+  select case when jsonb_array_length(p_failures) >= 20 then p_failures - 0 else p_failures end
+    || jsonb_build_object('at', purser.iso(clock_timestamp()), 'code', p_code, 'cause', p_cause, 'error', left(p_error, 500));
+$$;
+
+-- The entries that effects wrote, by what each of them answered.
+create or replace function purser.written_entries(p_results jsonb)
+returns bigint[] language plpgsql immutable set search_path = '' as $$
+begin
+  return coalesce((
+    select array_agg((r ->> 'transaction_id')::bigint) from jsonb_array_elements(p_results) r
+    where r ->> 'outcome' = 'applied' and r ->> 'transaction_id' is not null), '{}');
+end
+$$;
 
 -- True when no other event of the same object is being worked on. Takes the object's lock until
 -- the end of the transaction, so that two claims cannot both see it free.
@@ -252,6 +308,7 @@ declare
   v_user_id text;
   v_repeat boolean := false;
 begin
+  p_effects := purser.with_claimed_users(p_effects);
   if jsonb_typeof(p_effects) is distinct from 'array' or jsonb_array_length(p_effects) > 100 then
     perform purser.raise_error(400, 'invalid_request', 'p_effects must be an array of at most 100 effects.');
   end if;
@@ -348,7 +405,8 @@ begin
     v_reason := v_event.error_message;
   elsif v_event.id is not null then
     update public.stripe_webhook_events e
-    set status = v_status, error_message = v_reason, waiting_for = v_waiting_for
+    set status = v_status, error_message = v_reason, error_code = null, error_cause = null, waiting_for = v_waiting_for,
+        transaction_ids = e.transaction_ids || purser.written_entries(v_results)
     where e.id = v_event.id;
   end if;
   return jsonb_build_object(
@@ -363,58 +421,28 @@ end
 $$;
 
 -- ---------------------------------------------------------------------------------------------
--- fail_webhook_event: records a failed attempt. p_delay_seconds: when to try again; null = the
--- event is dead and needs a person. Answers {outcome: failed | dead | stale}.
+-- fail_webhook_event: records a failed attempt, in the row and in its list of failures.
+--   p_delay_seconds  when to try again; null = the event is dead and needs a person
+--   p_code, p_cause  what kind of failure it was, and whether it passes by itself (transient) or
+--                    wants a change somewhere (permanent)
+-- Answers {outcome: failed | dead | stale}.
 -- ---------------------------------------------------------------------------------------------
+drop function if exists public.fail_webhook_event(text, bigint, text, double precision);
 create or replace function public.fail_webhook_event(
-  p_event_id text, p_fence bigint, p_error text, p_delay_seconds double precision default null)
+  p_event_id text, p_fence bigint, p_error text, p_delay_seconds double precision default null,
+  p_code text default 'internal', p_cause text default 'permanent')
 returns jsonb language plpgsql security definer set search_path = '' as $$
 begin
   update public.stripe_webhook_events e
   set status = case when p_delay_seconds is null then 'dead' else 'failed' end,
       error_message = left(p_error, 2000),
+      error_code = p_code,
+      error_cause = p_cause,
+      failures = purser.with_failure(e.failures, p_error, p_code, p_cause),
       retry_count = e.retry_count + 1,
       next_attempt_at = clock_timestamp() + make_interval(secs => p_delay_seconds)
   where e.stripe_event_id = p_event_id and e.status = 'leased' and e.lease = p_fence;
   return jsonb_build_object('outcome', case when not found then 'stale' when p_delay_seconds is null then 'dead' else 'failed' end);
-end
-$$;
-
--- ---------------------------------------------------------------------------------------------
--- requeue_webhook_events: puts events that failed or ended back to `received`.
---   p_event_ids  these; else by p_status (null = failed, parked and dead), p_type, p_since
---   p_dry_run    only counts
--- At most 1000 a call, oldest first. Each is audited with p_actor.
--- Answers {matched, requeued, event_ids, dry_run}.
--- ---------------------------------------------------------------------------------------------
-create or replace function public.requeue_webhook_events(
-  p_event_ids jsonb default null, p_status text default null, p_type text default null,
-  p_since timestamptz default null, p_dry_run boolean default false, p_actor text default 'sql')
-returns jsonb language plpgsql security definer set search_path = '' as $$
-declare
-  v_ids text[];
-begin
-  select coalesce(array_agg(r.stripe_event_id), '{}') into v_ids from (
-    select e.stripe_event_id from public.stripe_webhook_events e
-    where (case
-        when p_event_ids is not null then e.stripe_event_id in (select jsonb_array_elements_text(p_event_ids)) and e.status <> 'leased'
-        when p_status is not null then e.status = p_status
-        else e.status in ('failed', 'parked', 'dead') end)
-      and (p_type is null or e.event_type = p_type)
-      and (p_since is null or e.created_at >= p_since)
-    order by e.created_at limit 1000
-    for update skip locked) r;
-  if not p_dry_run and cardinality(v_ids) > 0 then
-    -- next_attempt_at for rows that already are `received` or `failed` and wait for their time.
-    update public.stripe_webhook_events e
-    set status = 'received', retry_count = 0, error_message = null, next_attempt_at = clock_timestamp()
-    where e.stripe_event_id = any (v_ids);
-    insert into public.audit_events (actor, action, reason, after)
-    values (p_actor, 'retry_webhooks', null, jsonb_build_object('event_ids', to_jsonb(v_ids)));
-  end if;
-  return jsonb_build_object('matched', cardinality(v_ids),
-    'requeued', case when p_dry_run then 0 else cardinality(v_ids) end,
-    'event_ids', to_jsonb(v_ids), 'dry_run', p_dry_run);
 end
 $$;
 

@@ -8,6 +8,10 @@ import type { Explain } from '../credits/explain.types.ts';
 import type { Holds } from '../credits/holds.types.ts';
 import type { Payments } from '../credits/payments.ts';
 import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
+import type { Claims } from '../webhook/claims.ts';
+import type { EventLog } from '../webhook/eventLog.types.ts';
+import type { MissedEvents } from '../webhook/missedEvents.ts';
+import type { Replays } from '../webhook/replays.ts';
 import type { Webhook } from '../webhook/webhook.types.ts';
 import type { TokenVerifier } from './identity/tokens.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -24,6 +28,7 @@ export interface Money {
   credits: Credits;
   holds: Holds;
   corrections: Corrections;
+  payments: Payments;
 }
 
 /** Everything the HTTP API is given. It makes nothing of this itself. */
@@ -43,8 +48,11 @@ export interface AppDeps extends Money {
   explain: Explain;
   holds: Holds;
   checkout: Checkout;
-  payments: Payments;
   webhook: Webhook;
+  eventLog: EventLog;
+  replays: Replays;
+  missedEvents: MissedEvents;
+  claims: Claims;
   jobs: Jobs & { tick(): Promise<JobRun[]> };
   catalogue: { cost(feature: string, units: number): number };
   tokens: TokenVerifier;

@@ -15,12 +15,15 @@ export interface BuyerHints {
   customerId: string | null;
   /** Typed into the URL by whoever opened the link, so it counts only when such a user exists. */
   clientReferenceId: string | null;
+  /** Objects of the purchase by which somebody may have claimed it while it was parked. */
+  claimable?: readonly string[];
 }
 
 /**
  * Whose purchase it is, in the order of the contract: metadata.userId, Purser's own record, the
- * stored customer, metadata.userId of the customer, a client_reference_id that exists. Null =
- * nobody known. An e-mail address is never matched: it was typed, not verified.
+ * stored customer, metadata.userId of the customer, a client_reference_id that exists, whoever
+ * claimed it. Null = nobody known. (A claim wins over all of them: apply_webhook_effects sees to
+ * that; here it matters only where nobody else is named.) An e-mail address is never matched: it was typed, not verified.
  */
 export async function findBuyer(deps: BuyerDeps, hints: BuyerHints): Promise<string | null> {
   if (hints.metadataUserId) return hints.metadataUserId;
@@ -40,7 +43,11 @@ export async function findBuyer(deps: BuyerDeps, hints: BuyerHints): Promise<str
     });
     if (user.outcome === 'found') return user.user_id;
   }
-  return null;
+  if (hints.claimable === undefined) return null;
+  const claimed = await deps.db.rpc<{ user_id: string | null }>('find_claimed_user', {
+    p_object_ids: [...hints.claimable],
+  });
+  return claimed.user_id;
 }
 
 async function userIdOfCustomer(stripe: Stripe, customerId: string): Promise<string | null> {

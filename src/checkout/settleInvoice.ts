@@ -55,6 +55,7 @@ export async function settleInvoice(
     recordedUserId: async () => null,
     customerId,
     clientReferenceId: null,
+    claimable: paymentIntentId === null ? [invoiceId] : [invoiceId, paymentIntentId],
   });
   if (userId === null) {
     return [

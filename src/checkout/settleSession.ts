@@ -50,6 +50,9 @@ async function effectsOfSession(
       (await getRecordedSession(deps.db, session.id)).session?.user_id ?? null,
     customerId,
     clientReferenceId: session.client_reference_id,
+    claimable: [session.id, idOf(session.invoice), idOf(session.payment_intent)].filter(
+      (id) => id !== null,
+    ),
   });
   if (userId === null) {
     return [

@@ -1,14 +1,20 @@
 import { PurserError } from '../core/errors.ts';
 
-interface StripeError extends Error {
+export interface StripeError extends Error {
   type: string;
   code?: string;
   param?: string;
   statusCode?: number;
   requestId?: string;
+  headers?: Record<string, string | undefined>;
 }
 
-function isStripeError(error: unknown): error is StripeError {
+/** A wait that Stripe asks for is kept, but not beyond this: it is a header, not a promise. */
+const RETRY_AFTER_MAX_SECONDS = 3600;
+/** Where Stripe names no wait. */
+const RETRY_AFTER_SECONDS = 5;
+
+export function isStripeError(error: unknown): error is StripeError {
   return error instanceof Error && 'type' in error && String(error.type).startsWith('Stripe');
 }
 
@@ -52,9 +58,17 @@ export async function callStripe<T>(call: () => Promise<T>): Promise<T> {
       default:
         throw new PurserError('dependency_down', {
           detail: `Stripe does not answer as it should: ${cause.message}${request}. Try again shortly.`,
-          retryAfterSeconds: 5,
+          retryAfterSeconds: retryAfterOf(cause),
           cause,
         });
     }
   }
+}
+
+/** Seconds, as the header `Retry-After` of Stripe's answer says. */
+function retryAfterOf({ headers }: StripeError): number {
+  const seconds = Number(headers?.['retry-after']);
+  return Number.isFinite(seconds) && seconds > 0
+    ? Math.min(seconds, RETRY_AFTER_MAX_SECONDS)
+    : RETRY_AFTER_SECONDS;
 }

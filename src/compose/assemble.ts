@@ -19,7 +19,12 @@ import { createPayments } from '../credits/payments.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
+import { createClaims } from '../webhook/claims.ts';
+import { createEventLog } from '../webhook/eventLog.ts';
+import { createMissedEvents } from '../webhook/missedEvents.ts';
 import type { ProcessDeps } from '../webhook/process.ts';
+import { createReplays } from '../webhook/replays.ts';
+import { SUBSCRIBED_TYPES } from '../webhook/subscribedTypes.ts';
 import { sweepAfterReceipt } from '../webhook/sweepAfterReceipt.ts';
 import { createWebhook } from '../webhook/webhook.ts';
 import type { OpenedDatabase } from './openDatabase.ts';
@@ -78,6 +83,7 @@ export function assemble(options: AssembleOptions): Assembly {
       credits: createCredits({ ...deps, runAfterResponse, welcomeCredits }),
       holds: createHolds(deps),
       corrections: createCorrections(deps),
+      payments: createPayments(deps),
     };
   };
   const money = moneyOver(db, mirror);
@@ -115,9 +121,23 @@ export function assemble(options: AssembleOptions): Assembly {
     publicUrl,
     returnOrigins: [...settings.http.returnOrigins],
   });
+  const missedEvents = createMissedEvents({
+    db,
+    stripe,
+    clock,
+    logger,
+    types: new Set(SUBSCRIBED_TYPES),
+  });
   const jobs = createJobs(
     { db, clock, logger },
-    jobRegistry({ processing, db, redis: options.redis.store, stripeCache }),
+    jobRegistry({
+      processing,
+      db,
+      redis: options.redis.store,
+      stripeCache,
+      missedEvents,
+      keepPayloads: settings.keepPayloads,
+    }),
   );
   const lifecycle = createLifecycle();
   const health: HealthChecks = {
@@ -137,8 +157,11 @@ export function assemble(options: AssembleOptions): Assembly {
     dryRun: createDryRun(db, moneyOver),
     explain: createExplain({ db }),
     checkout,
-    payments: createPayments({ db, mirror }),
     webhook,
+    eventLog: createEventLog({ db }),
+    replays: createReplays({ db }),
+    missedEvents,
+    claims: createClaims({ db }),
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),

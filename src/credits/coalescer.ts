@@ -125,6 +125,12 @@ export function createCoalescer(deps: CoalescerDeps): Coalescer {
     else sharedCalls += 1;
     if (spends.length > 0) observe?.({ operations: spends.length, alone });
     const settled = await outside.runInAsyncScope(settleSpends<Queued>, null, deps, spends, alone);
+    // A batch ends when its callers are answered and what has arrived meanwhile is read: those who
+    // spend again upon the answer come into one call, not one after the other.
+    if (spends.length > 1) {
+      settled.answer();
+      await endOfTurn();
+    }
     if (alone) aloneCalls -= 1;
     else sharedCalls -= 1;
     for (const spend of settled.undecided.toReversed()) {
@@ -138,9 +144,9 @@ export function createCoalescer(deps: CoalescerDeps): Coalescer {
       if (queue.waiting.length === 0) users.delete(queue.userId);
       else (queue.alone ? readyAlone : ready).add(queue);
     }
-    // The database works while callers are answered, not after.
     startNext();
-    settled.answer();
+    // A single caller that spends again upon its answer finds the lane free.
+    if (spends.length <= 1) settled.answer();
   }
 
   /** Moves waiting spends into the call, as many as have a place there. */
@@ -190,6 +196,9 @@ export function createCoalescer(deps: CoalescerDeps): Coalescer {
     return overloaded(`More than ${QUEUED_PER_USER_MAX} spends of this user wait`);
   }
 }
+
+/** Resolves when the event loop has read what has arrived. */
+const endOfTurn = () => new Promise<void>((resolve) => void setImmediate(resolve));
 
 interface Call {
   spends: Queued[];

@@ -133,7 +133,7 @@ export async function applyEffects(
     const effect = effects[index];
     if (result.mirror && result.user_id) mirror.update(result.user_id, result.mirror);
     if (effect?.kind !== 'grant') continue;
-    reportGrant(logger, effect, result.outcome);
+    reportGrant(logger, { ...effect, user_id: result.user_id ?? effect.user_id }, result.outcome);
     if (effect.session_id && (result.outcome === 'applied' || result.outcome === 'replayed')) {
       await redis
         .setMarker(processedKey(effect.session_id), PROCESSED_TTL_SECONDS)

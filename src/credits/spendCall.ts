@@ -29,7 +29,7 @@ export interface SpendCallDeps {
 }
 
 export interface Settled<P extends Pending> {
-  /** Answers the callers; not before the books of the queue are right. */
+  /** Answers the callers whose spends were decided; once. */
   answer(): void;
   /** Not decided by this call: to be sent again, alone. */
   undecided: P[];

@@ -3,7 +3,10 @@ import type { Database, RedisStore } from '../core/ports.ts';
 import { checkConsistency } from '../credits/checkConsistency.ts';
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
+import { deleteOldEvents } from '../webhook/inbox.ts';
+import { MISSED_EVENTS, type MissedEvents } from '../webhook/missedEvents.ts';
 import type { ProcessDeps } from '../webhook/process.ts';
+import { runReplays } from '../webhook/replays.ts';
 import { sweepInbox } from '../webhook/sweep.ts';
 import type { Job } from './jobs.ts';
 
@@ -13,17 +16,40 @@ export interface RegistryDeps {
   redis: RedisStore;
   processing: ProcessDeps;
   stripeCache: StripeCache;
+  missedEvents: Pick<MissedEvents, 'run'>;
+  /** Whether the clean-up spares events that wrote entries. */
+  keepPayloads: boolean;
 }
 
 const EXPIRY_PAGE = 200;
 const SEAL_PAGE = 500;
+const CLEANUP_DAYS = 90;
+const CLEANUP_PAGE = 1000;
 
 /** Every job there is, with its pace. */
-export function jobRegistry({ db, redis, processing, stripeCache }: RegistryDeps): Job[] {
+export function jobRegistry(deps: RegistryDeps): Job[] {
+  const { db, redis, processing, stripeCache, missedEvents, keepPayloads } = deps;
   const { logger, clock } = processing;
   const nowMs = () => clock.now().getTime();
   const mirrorRepair = createMirrorRepair({ db, redis, logger, nowMs });
   return [
+    {
+      // Before the sweep, so that a tick also works on what it puts back.
+      name: 'webhook-replay',
+      everySeconds: 2,
+      leaseSeconds: 60,
+      maxRunSeconds: 30,
+      run: (shouldStop) => runReplays(db, shouldStop),
+    },
+    {
+      // Stripe itself delivers again for three days; this is for what it gives up, and for endpoints
+      // that were switched off.
+      name: MISSED_EVENTS,
+      everySeconds: 900,
+      leaseSeconds: 120,
+      maxRunSeconds: 60,
+      run: async (shouldStop) => ({ ...(await missedEvents.run(shouldStop)) }),
+    },
     {
       name: 'webhook-sweep',
       everySeconds: 2,
@@ -77,6 +103,23 @@ export function jobRegistry({ db, redis, processing, stripeCache }: RegistryDeps
       leaseSeconds: 120,
       maxRunSeconds: 30,
       run: (shouldStop) => checkConsistency({ db, logger }, shouldStop),
+    },
+    {
+      // Daily, since the schedule counts in seconds up to a day; most runs find little.
+      name: 'cleanup-events',
+      everySeconds: 86_400,
+      leaseSeconds: 120,
+      maxRunSeconds: 60,
+      async run(shouldStop) {
+        let deleted = 0;
+        let more = true;
+        while (more && !shouldStop()) {
+          const page = await deleteOldEvents(db, CLEANUP_DAYS, keepPayloads, CLEANUP_PAGE);
+          deleted += page.deleted;
+          more = page.deleted === CLEANUP_PAGE;
+        }
+        return { deleted };
+      },
     },
     {
       // Each process renews what its own readers use; the table is shared.

@@ -13,8 +13,9 @@ export interface GuardOptions {
 
 /**
  * The store as requests see it: each operation ends within DEADLINE_MS, and while Redis is down
- * none is tried but one a second. Batches (writeMirrors, scanMirrors) are for jobs, which take the
- * store itself. An operation given up may still happen; all of them may.
+ * none is tried but one a second. Requests write at most the users of one batch of spends; longer
+ * walks (scanMirrors, full passes) are for jobs, which take the store itself. An operation given up
+ * may still happen; all of them may.
  */
 export function guardRedis(store: RedisStore, options: GuardOptions): RedisStore {
   const { logger, nowMs = () => performance.now() } = options;

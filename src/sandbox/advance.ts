@@ -36,6 +36,8 @@ export interface Advancer {
   advance(targetMs: number, stepsMax: number): Promise<AdvanceResult>;
   /** The target of an advance under way. */
   target(): number | null;
+  /** Ends an advance under way after its current step, unfinished. */
+  stop(): Promise<void>;
 }
 
 export function createAdvancer(deps: {
@@ -46,6 +48,8 @@ export function createAdvancer(deps: {
 }): Advancer {
   const { store, clock, tasks, attempts } = deps;
   let target: number | null = null;
+  let running: Promise<unknown> | null = null;
+  let stopped = false;
 
   async function steps(targetMs: number, stepsMax: number): Promise<AdvanceResult> {
     const attemptsBefore = attempts.made();
@@ -57,11 +61,11 @@ export function createAdvancer(deps: {
       const next = Math.min(task ?? targetMs, attempt ?? targetMs, targetMs);
       const at = Math.max(next, clock.now());
       const due = (task ?? Infinity) <= at || (attempt ?? Infinity) <= at;
-      const over = step >= stepsMax || !due;
-      if (!due) store.transaction(() => clock.moveTo(targetMs));
+      const over = stopped || step >= stepsMax || !due;
+      if (!due && !stopped) store.transaction(() => clock.moveTo(targetMs));
       if (over) {
         return {
-          done: !due,
+          done: !due && !stopped,
           nowMs: clock.now(),
           targetMs,
           tasks: count,
@@ -85,11 +89,18 @@ export function createAdvancer(deps: {
       target = targetMs;
       store.transaction(() => clock.hold());
       try {
-        return await steps(targetMs, stepsMax);
+        const work = steps(targetMs, stepsMax);
+        running = work;
+        return await work;
       } finally {
         store.transaction(() => clock.release());
         target = null;
+        running = null;
       }
+    },
+    async stop() {
+      stopped = true;
+      await Promise.allSettled([running]);
     },
   };
 }

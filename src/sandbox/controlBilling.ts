@@ -1,24 +1,23 @@
 import { z } from 'zod';
 import { cancelNow } from './billing/cancelSubscription.ts';
+import { changeCard, planEnd } from './billing/customerActions.ts';
 import { findInvoice } from './billing/finalizeInvoice.ts';
 import { setFailures } from './billing/nextFailures.ts';
 import { pauseSubscription, resumeSubscription } from './billing/pauseSubscription.ts';
 import { attemptPayment, payPart, settleInvoice } from './billing/payInvoice.ts';
 import { finalizeAndCollect, renewSubscription } from './billing/renew.ts';
-import { findLiveSubscription, hasEnded, updateSubscription } from './billing/subscriptionState.ts';
+import { findLiveSubscription } from './billing/subscriptionState.ts';
 import { type Context, seconds } from './context.ts';
 import { parseControl } from './controlBody.ts';
 import type { ControlRoute } from './controlRoute.ts';
 import { badRequest } from './errors.ts';
-import { emit } from './events.ts';
 import { AMOUNT_MAX } from './money.ts';
-import { setDefault } from './resources/customerRoutes.ts';
 import { findCustomer } from './resources/customers.ts';
 import { present } from './resources/fields.ts';
-import { createCard } from './resources/paymentMethodRoutes.ts';
 import { periodOf, type SubscriptionView, withPeriod } from './resources/subscriptionView.ts';
 import { changeSettings, RETRIES_MAX, settingsOf } from './settings.ts';
 import { invoices, subscriptions } from './tables.ts';
+import { EVENT_VERSIONS } from './versions.ts';
 
 const FAILURES_MAX = 1_000;
 
@@ -46,6 +45,7 @@ const settingsSchema = z.strictObject({
     .min(0)
     .max(30 * 86_400)
     .optional(),
+  api_version: z.enum(EVENT_VERSIONS).optional(),
   draft_waits_for_webhooks: z.boolean().optional(),
 });
 const emptySchema = z.strictObject({});
@@ -122,17 +122,6 @@ export const billingControl: readonly ControlRoute[] = [
   },
 ];
 
-function changeCard(ctx: Context, id: string, number: string) {
-  const customer = findCustomer(ctx, id, 'customer', 404);
-  const method = createCard(ctx, number, customer.id);
-  emit(ctx, 'payment_method.attached', method);
-  for (const { view } of ctx.store.lookUp(subscriptions, 'customer', id)) {
-    if (hasEnded(view) || view.default_payment_method === null) continue;
-    updateSubscription(ctx, view.id, { default_payment_method: method.id });
-  }
-  return { customer: setDefault(ctx, id, method.id), payment_method: method };
-}
-
 /** The period ends now instead of later; its dates count from now on. */
 function renewNow(ctx: Context, id: string) {
   const before = findLiveSubscription(ctx, id);
@@ -154,18 +143,10 @@ function renewNow(ctx: Context, id: string) {
 }
 
 function cancel(ctx: Context, id: string, given: z.output<typeof cancelSchema>) {
-  const before = findLiveSubscription(ctx, id);
   if (!given.at_period_end) {
     return { subscription: cancelNow(ctx, id, { prorate: given.prorate }) };
   }
-  return {
-    subscription: updateSubscription(ctx, id, {
-      cancel_at: periodOf(before).end,
-      cancel_at_period_end: true,
-      canceled_at: seconds(ctx),
-      cancellation_details: { ...before.cancellation_details, reason: 'cancellation_requested' },
-    }),
-  };
+  return { subscription: planEnd(ctx, id, true) };
 }
 
 function payInvoice(ctx: Context, id: string, given: z.output<typeof payInvoiceSchema>) {

@@ -213,9 +213,7 @@ export function createDeliverer(deps: {
 
 /** What is sent: the event in the endpoint's version, or the notification of a thin one. */
 function payloadFor(ctx: Context, event: string, version: string | null) {
-  return (
-    eventIn(ctx, event, version ?? API_VERSION) ?? ctx.store.get(coreEvents, event)?.view ?? null
-  );
+  return eventIn(ctx, event, version) ?? ctx.store.get(coreEvents, event)?.view ?? null;
 }
 
 /** The header Stripe sends; `timestamp` in seconds, fresh for every attempt. */

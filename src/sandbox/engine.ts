@@ -137,7 +137,8 @@ export function createEngine(options: EngineOptions): Engine {
     handle,
     async stop() {
       taskRunner.stop();
-      await deliverer.stop();
+      // Together: an advance may be waiting for an answer that ends only with the sending.
+      await Promise.all([advancer.stop(), deliverer.stop()]);
       options.journal?.close();
     },
   };

@@ -1,7 +1,7 @@
 import { API_VERSION, add, type Context, seconds } from './context.ts';
 import { addCoreEvent } from './coreEvents.ts';
 import { openDelivery } from './deliveries.ts';
-import { isObject, type Json, type JsonObject, type View } from './json.ts';
+import { copyJson, isObject, type Json, type JsonObject, type View } from './json.ts';
 import { isKnownIn, renderAs } from './oldShapes.ts';
 import {
   type EndpointHidden,
@@ -47,16 +47,18 @@ export function emit(
   object: View,
   previousAttributes?: JsonObject,
 ): EventView {
-  const sends = settingsOf(ctx).deliveries === 'on';
+  const { deliveries, api_version: accountVersion } = settingsOf(ctx);
+  const sends = deliveries === 'on';
   const listening = [...ctx.store.walk(webhookEndpoints, 'oldest_first')].filter(
-    (endpoint) => sends && listensTo(endpoint, type),
+    (endpoint) => sends && listensTo(endpoint, type, accountVersion),
   );
   const told = listening.filter(({ hidden }) => hidden.payload !== 'thin');
   const data: EventData = {
-    object: structuredClone(object) as unknown as JsonObject,
+    object: copyJson(object) as unknown as JsonObject,
     ...(previousAttributes ? { previous_attributes: previousAttributes } : {}),
   };
-  const versions = new Set(told.map(({ view }) => view.api_version ?? API_VERSION));
+  const versions = new Set(told.map(({ view }) => view.api_version ?? accountVersion));
+  versions.add(accountVersion);
   versions.delete(API_VERSION);
   const { view } = add(
     ctx,
@@ -93,17 +95,22 @@ export function emit(
 function listensTo(
   { view, hidden }: { view: WebhookEndpointView; hidden: EndpointHidden },
   type: string,
+  accountVersion: string,
 ): boolean {
   if (view.status !== 'enabled') return false;
   const name = hidden.payload === 'thin' ? `${THIN_PREFIX}${type}` : type;
   return (
     (view.enabled_events.includes('*') || view.enabled_events.includes(name)) &&
-    isKnownIn(view.api_version ?? API_VERSION, type)
+    isKnownIn(view.api_version ?? accountVersion, type)
   );
 }
 
-/** The event as told in a version of the API: as it was when it was made, wherever it can be. */
-export function eventIn(ctx: Context, id: string, version: string): EventView | null {
+/**
+ * The event as told in a version of the API (default: the account's): as it was when it was made,
+ * wherever it can be.
+ */
+export function eventIn(ctx: Context, id: string, asked: string | null = null): EventView | null {
+  const version = asked ?? settingsOf(ctx).api_version;
   const found = ctx.store.get(events, id);
   if (!found) return null;
   if (version === API_VERSION) return found.view;

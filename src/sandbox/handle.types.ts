@@ -108,7 +108,12 @@ export interface PayInvoiceOptions {
 }
 
 export interface Billed {
-  readonly invoice: { readonly id: string; readonly status: string; readonly amount_paid: number };
+  /** Null when there was nothing to bill. */
+  readonly invoice: {
+    readonly id: string;
+    readonly status: string;
+    readonly amount_paid: number;
+  } | null;
 }
 
 /** A running sandbox, in this process or in another one. Every call rejects with a clear error. */
@@ -145,7 +150,8 @@ export interface Sandbox extends Secrets {
   buy(order: BuyOptions): Promise<BuyResult>;
   /**
    * Sends money back with a course of your choice; `stripe.refunds.create` does what the card does.
-   * `paid` is a charge or what was paid with it: a payment intent, session or invoice; or `last`.
+   * `paid` is a charge or what was paid with it: a payment intent, session, invoice or
+   * subscription; or `last`.
    */
   refund(paid: string, options?: RefundOptions): Promise<RefundView>;
   /** Ends a refund now, also one that had succeeded: banks send money back days later. */

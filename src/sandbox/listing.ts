@@ -18,6 +18,12 @@ interface ListView<V = View> {
   readonly url: string;
 }
 
+/** The rows of one owner, by an index of the collection; undefined: nobody asked for one. */
+interface Among {
+  readonly index: string;
+  readonly value: string | undefined;
+}
+
 /** Newest first, as Stripe lists. The cursor must exist; the filter does not apply to it. */
 export function listRows<V extends View, H>(
   ctx: Context,
@@ -25,6 +31,7 @@ export function listRows<V extends View, H>(
   url: string,
   paging: Paging,
   matches: (row: Row<V, H>) => boolean = () => true,
+  among?: Among,
 ): ListView<V> {
   const back = oneCursor(paging);
   const cursor = paging.ending_before ?? paging.starting_after;
@@ -35,6 +42,14 @@ export function listRows<V extends View, H>(
       back ? 'ending_before' : 'starting_after',
       400,
     );
+  }
+  if (among?.value !== undefined) {
+    const rows = ctx.store.lookUp(from, among.index, among.value);
+    if (!back) rows.reverse();
+    const at = rows.findIndex(({ id }) => id === cursor);
+    // A cursor of somebody else is a place in the whole list only.
+    if (cursor === undefined || at !== -1)
+      return take(rows.slice(at + 1), url, paging, back, matches, (row) => row.view);
   }
   const walk = ctx.store.walk(from, back ? 'oldest_first' : 'newest_first', cursor);
   return take(walk, url, paging, back, matches, (row) => row.view);

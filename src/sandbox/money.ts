@@ -54,12 +54,16 @@ export function chargeMinimum(currency: string): number {
   return CHARGE_MINIMUM[currency] ?? 0;
 }
 
+/** Making a formatter costs more than a hundred uses of it. */
+const formatters = new Map<string, Intl.NumberFormat>();
+
 /** For people, e.g. `$5.00` or `¥500`. */
 export function formatAmount(amount: number, currency: string): string {
-  const format = new Intl.NumberFormat('en', {
-    style: 'currency',
-    currency: currency.toUpperCase(),
-  });
+  let format = formatters.get(currency);
+  if (!format) {
+    format = new Intl.NumberFormat('en', { style: 'currency', currency: currency.toUpperCase() });
+    formatters.set(currency, format);
+  }
   const places = format.resolvedOptions().maximumFractionDigits ?? 2;
   return format.format(amount / 10 ** places);
 }

@@ -136,7 +136,8 @@ function lineBeforeBasil(ctx: Context, view: JsonObject): JsonObject {
     subscription: details.subscription ?? view.subscription ?? null,
     ...(view.object === 'line_item'
       ? {
-          type: ofSubscription ? 'subscription' : 'invoiceitem',
+          // Prorations were items of the invoice, also those of a subscription.
+          type: ofSubscription && invoiceItem === null ? 'subscription' : 'invoiceitem',
           tax_amounts: list(taxes).map(taxBeforeBasil),
           tax_rates: [],
           ...(invoiceItem === null ? {} : { invoice_item: invoiceItem }),

@@ -1,5 +1,6 @@
-import { add, type Context } from './context.ts';
+import { API_VERSION, add, type Context } from './context.ts';
 import { settings } from './tables.ts';
+import type { EventVersion } from './versions.ts';
 
 /** What one sets in Stripe's dashboard rather than in a call, and how the sandbox itself behaves. */
 export interface Settings {
@@ -13,6 +14,8 @@ export interface Settings {
   readonly invoice_after_last_retry: 'leave_open' | 'mark_uncollectible';
   /** How long the invoice of a renewal stays a draft. Seconds. */
   readonly draft_seconds: number;
+  /** Of the account: events API, and webhook endpoints that name no version of their own. */
+  readonly api_version: EventVersion;
   /** Finalisation waits for the endpoints' 2xx on invoice.created, up to 72 hours, as at Stripe. */
   readonly draft_waits_for_webhooks: boolean;
 }
@@ -26,11 +29,12 @@ const DEFAULTS: Settings = {
   after_last_retry: 'cancel',
   invoice_after_last_retry: 'leave_open',
   draft_seconds: 3_600,
+  api_version: API_VERSION,
   draft_waits_for_webhooks: true,
 };
 
 export function settingsOf(ctx: Context): Settings {
-  return ctx.store.get(settings, 'settings')?.view.settings ?? DEFAULTS;
+  return { ...DEFAULTS, ...ctx.store.get(settings, 'settings')?.view.settings };
 }
 
 /** Changes the named ones and leaves the others. */

@@ -11,6 +11,7 @@ import {
   events,
   invoices,
   refunds,
+  subscriptions,
   webhookEndpoints,
 } from './tables.ts';
 
@@ -37,6 +38,7 @@ const COUNTED: Readonly<Record<string, (ctx: Context) => number>> = {
   refunds: ({ store }) => store.size(refunds),
   disputes: ({ store }) => store.size(disputes),
   invoices: ({ store }) => store.size(invoices),
+  subscriptions: ({ store }) => store.size(subscriptions),
   events: ({ store }) => store.size(events),
 };
 

@@ -22,6 +22,8 @@ export const AREA_FILES: readonly string[] = [
   'credit_seals_migration.sql',
   'checkout_migration.sql',
   'stripe_webhook_events_migration.sql',
+  'stripe_event_log_migration.sql',
+  'stripe_event_replay_migration.sql',
   'cache_store_migration.sql',
   'operations_migration.sql',
 ];

@@ -3,8 +3,9 @@ import { type Random, retryDelaySeconds } from '../core/backoff.ts';
 import { PurserError } from '../core/errors.ts';
 import { type AppliedEffects, applyEffects, type EffectsDeps } from '../credits/effects.ts';
 import { type DispatchDeps, dispatch } from './dispatch.ts';
+import { classifyFailure } from './failure.ts';
 import { claimEvents, failEvent, type LeasedEvent } from './inbox.ts';
-import { readEvent } from './stripeEvent.ts';
+import { readStoredEvent } from './stripeEvent.ts';
 
 export type ProcessDeps = DispatchDeps &
   EffectsDeps & { random: Random; stripeCache: Pick<StripeCache, 'forget'> };
@@ -56,8 +57,10 @@ async function attempt(
     return { outcome, waiting: applied.waiting };
   } catch (error) {
     logger.error(`Failed to handle ${leased.event_type}`, { ...fields, error });
-    const delay = retryDelaySeconds(leased.attempt, deps.random);
-    const { outcome } = await failEvent(deps.db, event, describe(error), delay);
+    const failure = classifyFailure(error);
+    const backoff = retryDelaySeconds(leased.attempt, deps.random);
+    const delay = backoff === null ? null : Math.max(backoff, failure.retryAfterSeconds);
+    const { outcome } = await failEvent(deps.db, event, failure, delay);
     if (outcome === 'dead') {
       logger.error(`Event ${event.id} is dead after ${leased.attempt} attempts`, fields);
     }
@@ -72,7 +75,7 @@ async function decideAndApply(
   event: { id: string; fence: number },
 ): Promise<AppliedEffects & { outcome: Exclude<AppliedEffects['outcome'], 'read_again'> }> {
   for (let reading = 1; reading <= READINGS_MAX; reading += 1) {
-    const effects = await dispatch(deps, readEvent(leased.payload));
+    const effects = await dispatch(deps, readStoredEvent(leased, deps.livemode));
     const applied = await applyEffects(deps, event, effects);
     if (effects.some(({ kind }) => kind === 'stripe_changed')) deps.stripeCache.forget();
     const { outcome } = applied;
@@ -81,9 +84,4 @@ async function decideAndApply(
   throw new PurserError('in_progress', {
     detail: `The payment was changed by others ${READINGS_MAX} times while this event was worked on.`,
   });
-}
-
-function describe(error: unknown): string {
-  if (error instanceof PurserError) return `${error.code}: ${error.message}`;
-  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
 }

@@ -105,3 +105,27 @@ export function readEvent(json: unknown): StripeEvent {
     orderKey: objectId,
   };
 }
+
+/**
+ * An event of the inbox. What was put in by hand may be the bare object it is about, for
+ * `log_stripe_webhook_event` takes both. Where such an object does not say its mode, it is ours:
+ * whoever can write to the log is no stranger. Errors: `invalid_request`.
+ */
+export function readStoredEvent(
+  stored: { event_id: string; event_type: string; payload: unknown },
+  livemode: boolean,
+): StripeEvent {
+  const { event_id, event_type, payload } = stored;
+  const bare = z.looseObject({ object: z.string().optional() }).safeParse(payload).data;
+  if (bare === undefined || bare.object === 'event' || bare.object === 'v2.core.event') {
+    return readEvent(payload);
+  }
+  return readEvent({
+    id: event_id,
+    object: 'event',
+    type: event_type,
+    created: typeof bare.created === 'number' ? bare.created : Math.floor(Date.now() / 1000),
+    livemode: typeof bare.livemode === 'boolean' ? bare.livemode : livemode,
+    data: { object: bare },
+  });
+}

@@ -7,7 +7,7 @@ export interface ReceivedAnswer {
 
 export interface RetryRequest {
   event_ids?: string[] | undefined;
-  status?: 'failed' | 'parked' | 'dead' | undefined;
+  status?: 'failed' | 'parked' | 'dead' | 'ignored' | 'processed' | 'logged' | undefined;
   /** ISO 8601 lower bound of the event's arrival. */
   since?: string | undefined;
   type?: string | undefined;
@@ -17,9 +17,12 @@ export interface RetryRequest {
 export interface RetryAnswer {
   /** How many rows matched. */
   matched: number;
-  /** How many were put back to `received`; 0 in a dry run. */
+  /** How many were put back to `received` at once; 0 in a dry run. */
   requeued: number;
+  /** The 1000 oldest of them. */
   event_ids: string[];
+  /** Set when they are too many to go at once: the replay that works them off. */
+  replay_id: string | null;
   dry_run: boolean;
 }
 

@@ -294,6 +294,7 @@ const MUTATIONS: Record<string, (user: string) => Promise<Mutation>> = {
     { expires_in_seconds: 7200 },
     undefined,
   ],
+  'a payment': refundOf,
   adjust: async (user) => [
     `/api/admin/users/${user}/adjust`,
     { amount: -7, reason: 'x' },
@@ -301,6 +302,19 @@ const MUTATIONS: Record<string, (user: string) => Promise<Mutation>> = {
     ADMIN_KEY,
   ],
 };
+/** A payment that bought 50 more, half of which is refunded. */
+async function refundOf(user: string): Promise<Mutation> {
+  const payment = `pi_of${count}`;
+  await callAsService(database.current, 'grant_credits', {
+    p_user_id: user,
+    p_type: 'purchase',
+    p_key: `payment:${payment}`,
+    p_lots: [{ credits: 50 }],
+    p_payments: [{ payment, paid: 500, currency: 'usd' }],
+  });
+  const body = { version: 1, paid: 500, refunded: 250, disputed: 0, reason: 'x' };
+  return [`/api/admin/payments/${payment}/state`, body, undefined, ADMIN_KEY];
+}
 const heldBy = async (user: string) =>
   (await post('/api/credits/holds', { user_id: user, amount: 9 }, 'held')).body.hold_id;
 
@@ -322,9 +336,13 @@ describe('?dry_run=true', () => {
     async (_name, prepare) => {
       const user = await owner();
       const [target, body, key, bearer] = await prepare(user);
+      const ledger = await stack.call('GET', `/api/users/${user}/credits`, {
+        bearer: SERVICE_KEY,
+      });
       const mirrored = await waitFor(async () => {
         const answer = await check(user);
-        return answer.source === 'redis' ? answer : null;
+        const isNew = answer.version === ledger.body.version;
+        return answer.source === 'redis' && isNew ? answer : null;
       }, 'the mirror');
 
       const before = await tableContents(database.current, JOB_TABLES);

@@ -313,6 +313,7 @@ describe('operators', () => {
       matched: 1,
       requeued: 0,
       event_ids: ['evt_dead_1'],
+      replay_id: null,
       dry_run: true,
     });
     expect(await status()).toBe('dead');

@@ -168,7 +168,7 @@ describe('request ids', () => {
     app.deps.webhook.retry = async () => {
       await new Promise((resolve) => setImmediate(resolve));
       app.deps.logger.info('from the domain');
-      return { matched: 0, requeued: 0, event_ids: [], dry_run: false };
+      return { matched: 0, requeued: 0, event_ids: [], replay_id: null, dry_run: false };
     };
     await request(app.app)
       .post('/api/admin/stripe/retry-webhooks')

@@ -11,6 +11,7 @@ import {
   SERVICE_KEY,
   testApp,
 } from './support/testApp.ts';
+import { REPLAY_ID } from './support/webhookDomains.ts';
 
 const user = { 'x-user-id': 'u1', 'x-user-email': 'u1@example.com' };
 
@@ -122,6 +123,39 @@ const GOOD_CALLS: Record<
     body: { version: 1, paid: 500, refunded: 100, disputed: 0, reason: 'told by phone' },
   },
   retryWebhooks: { path: '/api/admin/stripe/retry-webhooks', headers: bearer(ADMIN_KEY) },
+  listWebhookLogs: {
+    path: '/api/admin/stripe/webhook-logs?status=dead&type=invoice.paid&q=in_1',
+    headers: bearer(ADMIN_KEY),
+  },
+  getWebhookLog: { path: '/api/admin/stripe/webhook-logs/evt_1', headers: bearer(ADMIN_KEY) },
+  listParkedEvents: { path: '/api/admin/stripe/parked?limit=5', headers: bearer(ADMIN_KEY) },
+  listDeadLetters: { path: '/api/admin/stripe/dead-letters', headers: bearer(ADMIN_KEY) },
+  listReplays: { path: '/api/admin/stripe/replays', headers: bearer(ADMIN_KEY) },
+  getReplay: { path: `/api/admin/stripe/replays/${REPLAY_ID}`, headers: bearer(ADMIN_KEY) },
+  cancelReplay: {
+    path: `/api/admin/stripe/replays/${REPLAY_ID}/cancel`,
+    headers: bearer(ADMIN_KEY),
+  },
+  replayMissedEvents: {
+    path: '/api/admin/stripe/replay-missed-events',
+    headers: bearer(ADMIN_KEY),
+    body: { since: '2026-11-20', dry_run: true },
+  },
+  getMissedEvents: {
+    path: '/api/admin/stripe/replay-missed-events',
+    headers: bearer(ADMIN_KEY),
+  },
+  claimParkedEvent: {
+    path: '/api/admin/stripe/parked/evt_1/claim',
+    headers: bearer(ADMIN_KEY),
+    body: { user_id: 'u1', reason: 'wrote from the address on the invoice' },
+  },
+  createClaimLink: {
+    path: '/api/admin/stripe/parked/evt_1/claim-link',
+    headers: bearer(ADMIN_KEY),
+    body: { expires_in_seconds: 3600 },
+  },
+  redeemClaim: { path: `/api/claims/${'x'.repeat(43)}`, headers: user },
   getHealth: { path: '/healthz' },
   getReadiness: { path: '/readyz' },
 };

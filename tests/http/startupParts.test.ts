@@ -6,8 +6,11 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import net from 'node:net';
 import { afterAll, afterEach, beforeAll, expect, it, jest } from '@jest/globals';
+import { FILE_FUNCTIONS } from '../../src/compose/schema.ts';
+import { SQL_FILES } from '../../src/generated/sql.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
 import { migrate } from '../../src/supabase/migrate.ts';
+import { AREA_FILES, STUBS_FILE } from '../../src/supabase/migrations.ts';
 import { startFaultProxy } from '../support/faultProxy.ts';
 import { createTestDatabase, type TestDatabase, testDatabase } from '../support/postgres.ts';
 import { SERVICE_KEY, type Stack, startStack, waitFor } from '../support/stack.ts';
@@ -148,7 +151,7 @@ it('names a schema that is older than the code', async () => {
   const old = await createTestDatabase();
   left.push(old.drop);
   await old.query(
-    `create or replace function public.purser_schema_version() returns jsonb language sql stable
+    `create or replace function public.purser_schema_version(p_files jsonb default '{}') returns jsonb language sql stable
      as $$ select jsonb_build_object('version', 0, 'ledger', purser.ledger_id()) $$`,
   );
   const stack = await start({ connectionString: old.connectionString });
@@ -156,6 +159,27 @@ it('names a schema that is older than the code', async () => {
   expect(message).toMatch(/has schema version 0, this version of Purser needs \d+/);
   expect(message).toMatch(THREE_WAYS);
   expect((await stack.call('GET', '/readyz')).body.detail).toMatch(THREE_WAYS);
+});
+
+it('names the files of sql/ whose functions are not there', async () => {
+  const partly = await createTestDatabase();
+  left.push(partly.drop);
+  await partly.query('drop function public.set_payment_state, public.hold_credits');
+  const stack = await start({ connectionString: partly.connectionString });
+  expect(told(stack, 'error')).toEqual([
+    expect.stringContaining(
+      'What credit_holds_migration.sql, payments_migration.sql makes is not there.',
+    ),
+  ]);
+  expect((await stack.call('GET', '/readyz')).status).toBe(503);
+});
+
+it('knows a function of each file of sql/', () => {
+  const files = AREA_FILES.filter((name) => name !== STUBS_FILE);
+  expect(Object.keys(FILE_FUNCTIONS)).toEqual(files);
+  for (const [file, name] of Object.entries(FILE_FUNCTIONS)) {
+    expect(SQL_FILES[file]).toContain(`create or replace function public.${name}(`);
+  }
 });
 
 it('names the Supabase key that the project refuses', async () => {

@@ -123,6 +123,76 @@ describe('POST /api/credits/consume', () => {
   });
 });
 
+describe('POST /api/credits/consume-batch', () => {
+  const good = { user_id: 'u1', amount: 5, idempotency_key: 'k' };
+  const send = (body: unknown) => {
+    const { app, calls } = testApp();
+    const response = request(app)
+      .post('/api/credits/consume-batch')
+      .set(bearer(SERVICE_KEY))
+      .send(body as object);
+    return { response, calls };
+  };
+
+  it.each<[string, unknown, string]>([
+    ['no operations', {}, 'operations'],
+    ['an empty list', { operations: [] }, 'operations'],
+    ['501 operations', { operations: Array(501).fill(good) }, 'operations'],
+    ['an amount of zero', { operations: [good, { ...good, amount: 0 }] }, 'operations.1.amount'],
+    [
+      'no key',
+      { operations: [good, good, { user_id: 'u1', amount: 1 }] },
+      'operations.2.idempotency_key',
+    ],
+    ['an empty user', { operations: [{ ...good, user_id: '' }] }, 'operations.0.user_id'],
+    ['amount and feature', { operations: [{ ...good, feature: 'image' }] }, 'operations.0.amount'],
+    ['an unknown field', { operations: [good, { ...good, price: 1 }] }, 'operations.1.price'],
+    [
+      'large metadata',
+      { operations: [{ ...good, metadata: { a: 'x'.repeat(8200) } }] },
+      'operations.0.metadata',
+    ],
+    [
+      'an unknown feature',
+      { operations: [good, { user_id: 'u1', feature: 'nonsense', idempotency_key: 'k' }] },
+      'operations.1',
+    ],
+  ])('refuses %s with 400 and names the operation', async (_name, body, path) => {
+    const { response, calls } = send(body);
+    const { body: problem } = await response.expect(400);
+    expect(problem.code).toBe('invalid_request');
+    expect(problem.errors.map((error: { path: string }) => error.path)).toContain(path);
+    expect(calls).toEqual([]);
+  });
+
+  it('refuses more than 256 KB with 413', async () => {
+    const description = 'x'.repeat(500);
+    const { response, calls } = send({
+      operations: Array(480).fill({ ...good, description }),
+    });
+    expect((await response.expect(413)).body.code).toBe('payload_too_large');
+    expect(calls).toEqual([]);
+  });
+
+  it('prices features, and hands over all operations in one call', async () => {
+    const { response, calls } = send({
+      operations: [{ user_id: 'u1', feature: 'image', units: 3, idempotency_key: 'a' }, good],
+    });
+    await response.expect(200);
+    expect(calls).toMatchObject([
+      {
+        name: 'consumeBatch',
+        args: [
+          [
+            { userId: 'u1', amount: 15, idempotencyKey: 'a' },
+            { userId: 'u1', amount: 5, idempotencyKey: 'k' },
+          ],
+        ],
+      },
+    ]);
+  });
+});
+
 describe('bodies', () => {
   const consume = (app: Parameters<typeof request>[0]) =>
     request(app).post('/api/credits/consume').set(service);

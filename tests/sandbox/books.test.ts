@@ -57,6 +57,7 @@ describe('the books of the sandbox', () => {
             expect(contradictions).toEqual([]);
             expect(checked).toBeGreaterThan(at);
           }
+          await walk.checkEvents();
           expect(walk.defects).toEqual([]);
           for (const [what, count] of await walk.met()) {
             met.set(what, (met.get(what) ?? 0) + count);

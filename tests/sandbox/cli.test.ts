@@ -4,11 +4,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, it, jest } from '@jest/globals';
+import { expect, it } from '@jest/globals';
 import Stripe from 'stripe';
 import { eventually, receiver } from './support/sandbox.ts';
 
-jest.setTimeout(30_000);
 const CLI = fileURLToPath(new URL('../../src/sandbox/cli.ts', import.meta.url));
 
 function start(...options: string[]) {

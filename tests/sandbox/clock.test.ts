@@ -1,8 +1,18 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { createDueQueue } from '../../src/sandbox/dueQueue.ts';
 import { collection, createStore } from '../../src/sandbox/store.ts';
-import { openSession, receiver, refusingUrl, testSandbox } from './support/sandbox.ts';
+import {
+  openSession,
+  receiver,
+  refusingUrl,
+  testSandbox,
+  track,
+  unwatch,
+} from './support/sandbox.ts';
 
 const START = Date.UTC(2026, 0, 31, 12);
 const DAY = 86_400;
@@ -97,6 +107,28 @@ describe('the clock of the account', () => {
     await sandbox.advance({ days: 30 });
     expect(seen).toEqual([3_600, DAY]);
     expect(hook.received[0]?.event.data.object).toMatchObject({ id: early.id });
+  });
+
+  it('ends where it is when the sandbox is stopped, and goes on from there after a restart', async () => {
+    const dataDir = mkdtempSync(join(tmpdir(), 'sandbox-clock-'));
+    track({ stop: () => rmSync(dataDir, { recursive: true, force: true }) });
+    const first = await testSandbox({ now: () => START, dataDir });
+    await openSession(first, { expires_at: START / 1_000 + 3_600 });
+    await openSession(first);
+    const hook = await receiver();
+    let stopping: Promise<void> | undefined;
+    hook.answer = () => {
+      stopping ??= first.stop();
+      return 200;
+    };
+    const enabledEvents = ['checkout.session.expired'];
+    await first.ensureWebhookEndpoint({ url: hook.url, enabledEvents });
+    await expect(first.advance({ days: 30 })).rejects.toThrow();
+    await stopping;
+    unwatch(first);
+    const second = await testSandbox({ now: () => START, dataDir });
+    expect(await second.clock()).toMatchObject({ now: START / 1_000 + 3_600, frozen: false });
+    expect((await second.stripe.checkout.sessions.list({ status: 'open' })).data).toHaveLength(1);
   });
 
   it('refuses to go back, to go two ways, or to go a thousand years', async () => {

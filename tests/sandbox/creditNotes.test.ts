@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import { billingSandbox, customerWith } from './support/billing.ts';
 import { balanceOf, eventsOf, paidCharge, typesOf } from './support/money.ts';
 import { type TestSandbox, testSandbox } from './support/sandbox.ts';
 
@@ -147,5 +148,87 @@ describe('a credit note of a paid invoice', () => {
     });
     expect((await stripe.creditNotes.retrieve(id)).status).toBe('issued');
     await expect(stripe.creditNotes.retrieve('cn_x')).rejects.toMatchObject({ statusCode: 404 });
+  });
+});
+
+describe('a credit note of an open invoice', () => {
+  /** $12.00, sent to the customer and not paid. */
+  async function openInvoice() {
+    const sandbox = await billingSandbox();
+    const { stripe } = sandbox;
+    const { id: customer } = await customerWith(sandbox);
+    await stripe.invoiceItems.create({ customer, amount: 1_200, currency: 'usd' });
+    const draft = await stripe.invoices.create({
+      customer,
+      collection_method: 'send_invoice',
+      days_until_due: 30,
+      pending_invoice_items_behavior: 'include',
+    });
+    await expect(
+      stripe.creditNotes.create({ invoice: draft.id ?? '', amount: 1 }),
+    ).rejects.toMatchObject({ code: 'invoice_not_editable' });
+    const invoice = await stripe.invoices.finalizeInvoice(draft.id ?? '');
+    return { sandbox, stripe, customer, id: invoice.id ?? '' };
+  }
+
+  it('lowers what is to be paid, comes back when it is voided, and has a page', async () => {
+    const { sandbox, stripe, id } = await openInvoice();
+    const note = await stripe.creditNotes.create({ invoice: id, amount: 500, memo: 'Sorry' });
+    expect(note).toMatchObject({ type: 'pre_payment', pre_payment_amount: 500, refunds: [] });
+    expect(await stripe.invoices.retrieve(id)).toMatchObject({
+      status: 'open',
+      amount_due: 700,
+      amount_remaining: 700,
+      pre_payment_credit_notes_amount: 500,
+    });
+    const page = await (await fetch(note.pdf)).text();
+    for (const text of [note.number, '$5.00', 'Sorry']) expect(page).toContain(text);
+    const told = await eventsOf(sandbox, () => stripe.creditNotes.voidCreditNote(note.id));
+    expect(typesOf(told)).toEqual(['credit_note.voided', 'invoice.updated']);
+    expect(told[1]?.data.previous_attributes).toMatchObject({ amount_due: 700 });
+    await stripe.invoices.pay(id);
+    expect(await stripe.invoices.retrieve(id)).toMatchObject({
+      status: 'paid',
+      amount_paid: 1_200,
+    });
+    const second = await stripe.creditNotes.create({ invoice: id, amount: 1, refund_amount: 1 });
+    expect(second.number).toMatch(/-CN-02$/);
+    expect((await sandbox.checkBooks()).contradictions).toEqual([]);
+  });
+
+  it('over the whole of it pays it, and nobody is charged', async () => {
+    const { sandbox, stripe, id } = await openInvoice();
+    const told = await eventsOf(sandbox, () =>
+      stripe.creditNotes.create({ invoice: id, amount: 1_200, reason: 'duplicate' }),
+    );
+    expect(typesOf(told)).toEqual(expect.arrayContaining(['credit_note.created', 'invoice.paid']));
+    expect(await stripe.invoices.retrieve(id)).toMatchObject({
+      status: 'paid',
+      amount_due: 0,
+      amount_paid: 0,
+      total: 1_200,
+    });
+    expect((await stripe.charges.list()).data).toEqual([]);
+    expect((await sandbox.checkBooks()).contradictions).toEqual([]);
+  });
+
+  it('can give a paid part to the balance of the customer, who pays less next time', async () => {
+    const { sandbox, stripe, customer, id } = await openInvoice();
+    await sandbox.payInvoice(id, { amount: 400 });
+    const note = await stripe.creditNotes.create({
+      invoice: id,
+      amount: 1_000,
+      credit_amount: 200,
+      expand: ['customer_balance_transaction'],
+    });
+    expect(note).toMatchObject({
+      type: 'mixed',
+      pre_payment_amount: 800,
+      post_payment_amount: 200,
+      customer_balance_transaction: { amount: -200, type: 'credit_note', credit_note: note.id },
+    });
+    expect(await stripe.customers.retrieve(customer)).toMatchObject({ balance: -200 });
+    expect(await stripe.invoices.retrieve(id)).toMatchObject({ status: 'paid', amount_paid: 400 });
+    expect((await sandbox.checkBooks()).contradictions).toEqual([]);
   });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import type Stripe from 'stripe';
 import { EVENT_VERSIONS } from '../../src/sandbox/versions.ts';
+import { billingSandbox, subscribed } from './support/billing.ts';
 import { paidCharge } from './support/money.ts';
 import { CHANGED_FIELDS } from './support/oldShapes.ts';
 import {
@@ -125,6 +126,74 @@ describe('an endpoint of an older API version', () => {
     await sandbox.resend(hook.received[0]?.event.id ?? '');
     await eventually(() => expect(hook.received).toHaveLength(2));
     expect(hook.received[1]?.event.data).toEqual(hook.received[0]?.event.data);
+  });
+
+  it('is told subscriptions, plans, prorations and discounts as they were', async () => {
+    const sandbox = await billingSandbox();
+    const hook = await receiver();
+    await sandbox.ensureWebhookEndpoint({ url: hook.url, apiVersion: '2024-06-20' });
+    const { stripe } = sandbox;
+    await stripe.coupons.create({ id: 'half', percent_off: 50, duration: 'forever' });
+    const made = await subscribed(sandbox, {
+      discounts: [{ coupon: 'half' }],
+      metadata: { userId: 'u1' },
+    });
+    await sandbox.advance({ days: 10 });
+    await stripe.subscriptions.update(made.id, {
+      items: [{ id: made.items.data[0]?.id ?? '', price: 'price_big' }],
+      proration_behavior: 'always_invoice',
+    });
+    await eventually(async () => {
+      expect(hook.types()).toContain('customer.subscription.updated');
+      expect(await sandbox.deliveries({ status: 'pending' })).toHaveLength(0);
+    });
+    expect(told(hook, 'customer.subscription.created').object).toMatchObject({
+      current_period_start: made.created,
+      discount: { object: 'discount', coupon: { id: 'half', percent_off: 50 } },
+      plan: { id: 'price_small', object: 'plan', interval: 'month' },
+      quantity: 1,
+    });
+    const first = told(hook, 'invoice.paid').object;
+    expect(first).toMatchObject({
+      subscription: made.id,
+      subscription_details: { metadata: { userId: 'u1' } },
+      payment_intent: expect.stringMatching(/^pi_/),
+      charge: expect.stringMatching(/^ch_/),
+      discount: { coupon: { id: 'half' } },
+    });
+    expect(first.lines.data[0]).toMatchObject({
+      type: 'subscription',
+      subscription_item: made.items.data[0]?.id,
+      plan: { id: 'price_small', amount: 1_000 },
+      proration: false,
+    });
+    const prorated = hook.received.findLast(({ event }) => event.type === 'invoice.paid');
+    const object = prorated?.event.data.object as unknown as { lines: { data: Fields[] } } | null;
+    expect(object?.lines.data.map(({ proration, type }) => [proration, type])).toEqual([
+      [true, 'invoiceitem'],
+      [true, 'invoiceitem'],
+    ]);
+    const changes = hook.received
+      .filter(({ event }) => event.type === 'customer.subscription.updated')
+      .map(({ event }) => event.data.previous_attributes);
+    expect(changes).toContainEqual(
+      expect.objectContaining({ plan: expect.objectContaining({ id: 'price_small' }) }),
+    );
+  });
+
+  it('shares its shape with the events API when the whole account is of that version', async () => {
+    const sandbox = await testSandbox({ delaySettleMs: 3_600_000 });
+    await sandbox.setSettings({ api_version: '2024-06-20' });
+    const hook = await receiver();
+    await sandbox.ensureWebhookEndpoint({ url: hook.url, enabledEvents: ['invoice.paid'] });
+    const { intent } = await buyAndCredit(sandbox);
+    await eventually(() => expect(hook.received).toHaveLength(1));
+    const [listed] = (await sandbox.stripe.events.list({ type: 'invoice.paid' })).data;
+    expect(listed).toMatchObject({
+      api_version: '2024-06-20',
+      data: { object: { payment_intent: intent } },
+    });
+    expect(hook.received[0]?.event.data).toEqual(listed?.data);
   });
 
   it('can be made by the API, in any version since 2020', async () => {

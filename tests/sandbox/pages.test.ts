@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import {
+  catalogue,
   eventually,
   openSession,
   receiver,
@@ -254,5 +255,32 @@ describe('the billing portal page', () => {
     expect((await fetch(`${sandbox.origin}/p/session/bps_x`)).status).toBe(404);
     expect((await fetch(`${sandbox.origin}/`)).status).toBe(200);
     expect((await fetch(`${sandbox.origin}/nothing`)).status).toBe(404);
+  });
+
+  it('lets him plan the end of his plan, call it off, and change his card', async () => {
+    const sandbox = await testSandbox();
+    const { stripe } = sandbox;
+    const { id: customer } = await stripe.customers.create({ email: 'ada@example.com' });
+    await sandbox.seedCatalogue(catalogue);
+    await sandbox.buy({ price: 'price_plan', customer });
+    const [plan] = (await stripe.subscriptions.list({ customer })).data;
+    const { url } = await stripe.billingPortal.sessions.create({ customer });
+    const press = async (fields: Record<string, string>) => {
+      const body = new URLSearchParams(fields);
+      return (await fetch(url, { method: 'POST', body, redirect: 'manual' })).status;
+    };
+    const now = () => stripe.subscriptions.retrieve(String(plan?.id));
+    expect(await (await fetch(url)).text()).toContain('Cancel at the end of the period');
+    expect(await press({ action: 'cancel', subscription: String(plan?.id) })).toBe(303);
+    expect(await now()).toMatchObject({ status: 'active', cancel_at_period_end: true });
+    expect(await (await fetch(url)).text()).toContain('Keep the plan');
+    expect(await press({ action: 'keep', subscription: String(plan?.id) })).toBe(303);
+    expect(await now()).toMatchObject({ cancel_at: null, cancel_at_period_end: false });
+    expect(await press({ action: 'cancel', subscription: 'sub_of_somebody_else' })).toBe(303);
+    expect(await press({ action: 'card', card_number: '4000000000000002' })).toBe(400);
+    expect(await press({ action: 'card', card_number: '5555 5555 5555 4444' })).toBe(303);
+    expect(await (await fetch(url)).text()).toContain('Card ending in 4444');
+    const method = String((await now()).default_payment_method);
+    expect(await stripe.paymentMethods.retrieve(method)).toMatchObject({ card: { last4: '4444' } });
   });
 });

@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { afterEach, describe, expect, it, jest } from '@jest/globals';
+import { afterEach, describe, expect, it } from '@jest/globals';
 import { joinOrStartSandbox, startSandbox } from '../../src/sandbox/index.ts';
 import { claim, readOwner } from '../../src/sandbox/ownership.ts';
 import {
@@ -24,8 +24,6 @@ import {
   testSandbox,
   track,
 } from './support/sandbox.ts';
-
-jest.setTimeout(30_000);
 
 const SERVE = fileURLToPath(new URL('./support/serve.ts', import.meta.url));
 const children: ChildProcess[] = [];

@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import { billingSandbox } from './support/billing.ts';
 import { balanceOf, eventsOf, paidCharge, typesOf } from './support/money.ts';
 import { eventually, receiver, type TestSandbox, testSandbox } from './support/sandbox.ts';
 
@@ -233,5 +234,17 @@ describe('a refund', () => {
     expect(rest.data.map(({ amount }) => amount)).toEqual([1]);
     const back = await stripe.refunds.list({ limit: 1, ending_before: rest.data[0]?.id ?? '' });
     expect([back.has_more, back.data.map(({ amount }) => amount)]).toEqual([true, [2]]);
+  });
+
+  it('is made for whatever was paid: a session, its invoice, or the subscription it began', async () => {
+    const sandbox = await billingSandbox({ delaySettleMs: 3_600_000 });
+    const { session } = await sandbox.buy({ price: 'price_small', email: 'ada@example.com' });
+    const found = await sandbox.stripe.checkout.sessions.retrieve(session.id);
+    const paid = [session.id, String(found.invoice), String(found.subscription), 'last'];
+    for (const id of paid) expect((await sandbox.refund(id, { amount: 100 })).amount).toBe(100);
+    const { data: charges } = await sandbox.stripe.charges.list();
+    expect(charges).toMatchObject([{ amount: 1_000, amount_refunded: 400 }]);
+    await expect(sandbox.refund('in_x')).rejects.toThrow('Nothing was charged for in_x');
+    await expect(sandbox.refund('sub_x')).rejects.toThrow('Nothing was charged for sub_x');
   });
 });

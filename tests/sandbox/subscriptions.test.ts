@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import type Stripe from 'stripe';
+import { LEGAL_MOVES } from '../../src/sandbox/billing/subscriptionState.ts';
 import {
   billingSandbox,
   customerWith,
@@ -171,6 +172,51 @@ describe('a subscription by the API', () => {
     expect(types).toContain('payment_intent.requires_action');
     await stripe.invoices.pay(String(made.latest_invoice), { off_session: false });
     expect((await stripe.subscriptions.retrieve(made.id)).status).toBe('active');
+  });
+});
+
+describe('the first period', () => {
+  it('is short and billed by its share when the billing day is given', async () => {
+    const sandbox = await billingSandbox();
+    const made = await subscribed(sandbox, {
+      billing_cycle_anchor: START + 14 * DAY,
+      expand: ['latest_invoice'],
+    });
+    expect(made).toMatchObject({
+      billing_cycle_anchor: START + 14 * DAY,
+      items: { data: [{ current_period_end: START + 14 * DAY }] },
+      // 14 of the 31 days before the anchor.
+      latest_invoice: { total: 452, status: 'paid' },
+    });
+    await sandbox.advance({ days: 15 });
+    expect((await invoicesOf(sandbox, made.id)).map(({ total }) => total)).toEqual([452, 1_000]);
+  });
+
+  it('makes the card that paid it the default of the subscription when asked to', async () => {
+    const sandbox = await billingSandbox();
+    const { stripe } = sandbox;
+    const made = await subscribed(
+      sandbox,
+      {
+        payment_behavior: 'default_incomplete',
+        payment_settings: { save_default_payment_method: 'on_subscription' },
+        expand: ['latest_invoice.confirmation_secret'],
+      },
+      null,
+    );
+    expect(made).toMatchObject({
+      status: 'incomplete',
+      latest_invoice: { status: 'open', confirmation_secret: { type: 'payment_intent' } },
+    });
+    const { id: method } = await stripe.paymentMethods.attach('pm_card_mastercard', {
+      customer: String(made.customer),
+    });
+    const invoice = made.latest_invoice as Stripe.Invoice;
+    await stripe.invoices.pay(invoice.id, { payment_method: method });
+    expect(await stripe.subscriptions.retrieve(made.id)).toMatchObject({
+      status: 'active',
+      default_payment_method: method,
+    });
   });
 });
 
@@ -537,6 +583,41 @@ describe('the end', () => {
     expect((await stripe.subscriptions.list({ status: 'all' })).data).toHaveLength(1);
   });
 
+  it('comes at a day of its own, with the rest of the period as credit', async () => {
+    const sandbox = await billingSandbox();
+    const { stripe } = sandbox;
+    const made = await subscribed(sandbox);
+    const planned = await stripe.subscriptions.update(made.id, { cancel_at: START + 21 * DAY });
+    expect(planned).toMatchObject({ status: 'active', cancel_at: START + 21 * DAY });
+    await sandbox.advance({ days: 30 });
+    expect(await stripe.subscriptions.retrieve(made.id)).toMatchObject({
+      status: 'canceled',
+      ended_at: START + 21 * DAY,
+    });
+    expect((await stripe.invoiceItems.list({ pending: true })).data).toMatchObject([
+      { amount: -250, proration: true },
+    ]);
+  });
+
+  it('bills prorations that waited for a cycle which does not come', async () => {
+    const sandbox = await billingSandbox();
+    const { stripe } = sandbox;
+    const made = await subscribed(sandbox);
+    await sandbox.advance({ days: 14 });
+    await stripe.subscriptions.update(made.id, {
+      items: [{ id: String(made.items.data[0]?.id), price: 'price_big' }],
+      cancel_at_period_end: true,
+    });
+    await sandbox.advance({ days: 20 });
+    expect((await stripe.subscriptions.retrieve(made.id)).status).toBe('canceled');
+    expect(
+      (await invoicesOf(sandbox, made.id)).map(({ total, status }) => [total, status]),
+    ).toEqual([
+      [1_000, 'paid'],
+      [1_000, 'paid'],
+    ]);
+  });
+
   it('comes with the deletion of the customer', async () => {
     const sandbox = await billingSandbox();
     const made = await subscribed(sandbox);
@@ -693,6 +774,32 @@ describe('a coupon', () => {
     });
     const second = await open();
     await expect(sandbox.pay(second.id, { promotion_code: 'HALF' })).rejects.toThrow('no longer');
+  });
+});
+
+describe('the moves of a status', () => {
+  it('are a table in which ends stay ends and every other status can end', () => {
+    const statuses = Object.keys(LEGAL_MOVES) as (keyof typeof LEGAL_MOVES)[];
+    const ends = statuses.filter((status) => LEGAL_MOVES[status].length === 0);
+    expect(ends.sort()).toEqual(['canceled', 'incomplete_expired']);
+    for (const status of statuses) {
+      if (!ends.includes(status)) expect(LEGAL_MOVES[status]).toContain('canceled');
+    }
+  });
+
+  it('are refused when the table does not have them', async () => {
+    const sandbox = await billingSandbox();
+    const { stripe } = sandbox;
+    const made = await subscribed(sandbox, { trial_period_days: 7 });
+    await expect(stripe.subscriptions.pause(made.id)).rejects.toThrow('trialing');
+    await expect(stripe.subscriptions.resume(made.id)).rejects.toThrow('Only a paused');
+    await stripe.subscriptions.cancel(made.id);
+    await expect(
+      stripe.subscriptions.update(made.id, { cancel_at_period_end: true }),
+    ).rejects.toThrow('canceled subscription');
+    expect(
+      await stripe.subscriptions.update(made.id, { metadata: { note: 'kept' } }),
+    ).toMatchObject({ metadata: { note: 'kept' } });
   });
 });
 

@@ -450,7 +450,7 @@ describe('the check of what changed', () => {
   it('walks every user once in a full pass, whatever the page, and nobody when none is due', async () => {
     await tamper(`update users set credits_held = 1 where id = '${user}'`);
     const [{ n }] = (await database.current.query(
-      'select count(*)::int as n from purser.counters',
+      'select count(*)::int as n from purser.all_counters',
     )) as [{ n: number }];
     let users = 0;
     let found = 0;

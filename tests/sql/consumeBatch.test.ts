@@ -104,6 +104,37 @@ describe('a batch', () => {
     }
   });
 
+  it('numbers the entries of each user, and runs his balance, in the order of the request', async () => {
+    const users = [await holder({ credits: 50 }), await holder({ credits: 80 })];
+    const operations = [1, 2, 3].flatMap((n) =>
+      users.map((user, place) => operation(user, n * (place + 1), `k${n}`)),
+    );
+    const { results, mirrors } = await batch(operations);
+    const told = results.map((one: Answer) => [one.user_id, one.amount, one.balance, one.version]);
+    const [first, second] = users;
+    expect(told).toEqual([
+      [first, 1, 49, 2],
+      [second, 2, 78, 2],
+      [first, 2, 47, 3],
+      [second, 4, 74, 3],
+      [first, 3, 44, 4],
+      [second, 6, 68, 4],
+    ]);
+    for (const [place, user] of users.entries()) {
+      const { mirror } = await call('get_credit_balance', { p_user_id: user });
+      expect(mirrors).toContainEqual({ user_id: user, ...mirror });
+      const { data } = await call('list_credit_transactions', { p_user_id: user, p_limit: 3 });
+      const kept = data.map((one: Answer) => [one.entry_number, one.balance_after, one.id]);
+      const given = results.filter((one: Answer) => one.user_id === user);
+      expect(kept.reverse()).toEqual(
+        given.map((one: Answer, n: number) => [n + 2, one.balance, one.transaction_id]),
+      );
+      expect(mirror).toMatchObject({ balance: [44, 68][place], version: 4 });
+    }
+    const again = await batch(operations);
+    expect(again.results).toEqual(results.map((one: Answer) => ({ ...one, outcome: 'replayed' })));
+  });
+
   it('keeps description and metadata, and names the lots that paid', async () => {
     const user = await holder({ credits: 5 }, { credits: 5 });
     const { results } = await batch([
@@ -274,7 +305,7 @@ describe('batches at once', () => {
 
 describe('an operation in a batch', () => {
   const lot = fc.record({
-    credits: fc.integer({ min: 1, max: 40 }),
+    credits: fc.constantFrom(1, 7, 40, 200),
     priority: fc.constantFrom(50, 100),
     paid: fc.boolean(),
     from_plan: fc.boolean(),
@@ -288,12 +319,13 @@ describe('an operation in a batch', () => {
   const spend = fc.record({
     user: fc.integer({ min: 0, max: 1 }),
     amount: fc.integer({ min: 1, max: 12 }),
-    key: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'),
+    key: fc.integer({ min: 0, max: 40 }).map((n) => `key-${n}`),
   });
   const person = fc.record({
     lots: fc.array(lot, { maxLength: 5 }),
-    suspended: fc.boolean(),
-    held: fc.integer({ min: 0, max: 10 }),
+    suspended: fc.constantFrom(false, false, true),
+    // Most users have no holds: so the way of most users is taken, too.
+    held: fc.constantFrom(0, 0, 0, 10),
   });
 
   /** Answers of one user with everything that names a row replaced by its place. */

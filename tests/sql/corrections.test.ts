@@ -1,7 +1,10 @@
-import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { Json } from '../../src/core/ports.ts';
 import { testDatabase, userId } from '../support/postgres.ts';
 import { type Answer, callAsService, concurrently, countBy } from '../support/sqlCall.ts';
+
+// Some claims take hundreds of calls, on a machine that may be busy.
+jest.setTimeout(60_000);
 
 const database = testDatabase();
 const call = (name: string, args: Record<string, Json | undefined>) =>
@@ -383,6 +386,25 @@ describe('an adjustment', () => {
     );
     expect(await adjust(-12, 'a')).toMatchObject({ outcome: 'applied', balance: 8, available: 8 });
     expect(await remaining()).toEqual([8, 0]);
+  });
+
+  it('leaves what open holds reserve, unless debt is allowed', async () => {
+    await give(50);
+    await call('hold_credits', { p_user_id: user, p_amount: 20, p_key: 'h' });
+    expect(await adjust(-31, 'a')).toMatchObject({
+      outcome: 'insufficient_credits',
+      balance: 50,
+      available: 30,
+    });
+    expect(await adjust(-30, 'a')).toMatchObject({ outcome: 'applied', held: 20, available: 0 });
+    expect(await adjust(-25, 'b', { p_allow_debt: true })).toMatchObject({
+      outcome: 'applied',
+      balance: -5,
+      held: 20,
+      available: -25,
+    });
+    expect(await remaining()).toEqual([0]);
+    expect(await balance()).toMatchObject({ debt: 5 });
   });
 
   it.each<[string, Args]>([

@@ -110,6 +110,41 @@ describe('the book cannot be forged', () => {
   });
 });
 
+describe('what no row can be, whoever writes it', () => {
+  const entry = (
+    fields: string,
+  ) => `insert into credit_transactions (user_id, entry_number, transaction_type,
+    amount, idempotency_key, balance_after, held_after, available_after, version, event_at, created_at)
+    values ('${alice}', ${fields}, 1, 0, 1, 9, now(), now())`;
+  const lot = (
+    fields: string,
+  ) => `insert into credit_grants (user_id, entry_number, amount, remaining,
+    exhausted_at, paid, created_at) values ('${alice}', 1, ${fields}, true, now())`;
+  const money = (change: string) => `update users set ${change} where id = '${alice}'`;
+
+  it.each([
+    ['an entry of nothing', entry(`99, 'bonus', 0, 'k'`)],
+    ['an entry beyond 2^53 - 1', entry(`99, 'bonus', 9007199254740992, 'k'`)],
+    ['an entry of no known type', entry(`99, 'gift', 1, 'k'`)],
+    ['an entry before the first', entry(`0, 'bonus', 1, 'k'`)],
+    ['an entry without a key', entry(`99, 'bonus', 1, ''`)],
+    ['an entry with a key of 401 bytes', entry(`99, 'bonus', 1, repeat('k', 401)`)],
+    ['a lot of nothing', lot('0, 0, now()')],
+    ['a lot that holds more than it began with', lot('5, 6, null')],
+    ['a lot that owes', lot('5, -1, null')],
+    ['an empty lot that is open', lot('5, 0, null')],
+    ['an open lot that is exhausted', lot('5, 5, now()')],
+    ['a balance beyond 2^53 - 1', money('credits_balance = 9007199254740992')],
+    ['a balance below -(2^53 - 1)', money('credits_balance = -9007199254740992')],
+    ['holds below zero', money('credits_held = -1')],
+    ['a debt below zero', money('credits_debt = -1')],
+  ])('%s', async (_what, sql) => {
+    const attempt = database.current.query(`begin; set local role purser_ledger; ${sql}; commit`);
+    await expect(attempt).rejects.toMatchObject({ code: '23514' });
+    await database.current.query('rollback');
+  });
+});
+
 describe('a database of a Supabase-like owner', () => {
   // On Supabase the SQL editor's role is no superuser: it may create roles and owns the database.
   it('can be migrated by that role, twice, and leaves it without the ledger', async () => {
@@ -165,7 +200,7 @@ describe('a database of a Supabase-like owner', () => {
         await admin.query(`drop role ${editor}`);
       });
     }
-  });
+  }, 60_000);
 });
 
 describe('files run statement by statement, as psql does', () => {
@@ -188,7 +223,7 @@ describe('files run statement by statement, as psql does', () => {
       await client.end();
       await separate.drop();
     }
-  });
+  }, 60_000);
 });
 
 describe('who reads what', () => {

@@ -198,9 +198,9 @@ describe('a claw-back', () => {
   });
 
   it('takes plan lots too, also while suspended, and what is held', async () => {
-    await bonus(user, 'plan', 20, { from_plan: true });
+    await bonus(user, 'plan', 20, { from_plan: true, priority: 200 });
     await grant(user, 'one', 50, { A: 500 });
-    await consume(user, 60, 'k');
+    await consume(user, 60, 'k'); // 10 are left, all of the plan
     await database.current.query(`begin; set local role purser_ledger;
       update users set credits_suspended = true, credits_held = 8 where id = '${user}';
       ${plantedHold({ user: `'${user}'`, amount: 8 })}
@@ -276,7 +276,7 @@ describe('a claw-back', () => {
     expect(await set(user, 'A', { refunded: most - 1 })).toMatchObject({ amount: 1 - most });
     expect(await set(user, 'A', { refunded: 1 })).toMatchObject({ amount: most - 2 });
     expect(await set(user, 'A', { refunded: 0 })).toMatchObject({ amount: 1 });
-    // 10^12 less 0.00004: a quotient that is rounded before it is cut would be one too many.
+    // 10^12 less 0.00004 is cut, not rounded.
     await set(user, 'A', { refunded: most });
     await grant(user, 'two', 1_000_000_000_000, { B: most, C: most, D: most });
     await set(user, 'B', { refunded: most });

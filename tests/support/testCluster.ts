@@ -107,12 +107,14 @@ async function sweepAbandonedClusters(): Promise<void> {
     if (!/^purser-test-pg-[A-Za-z0-9]{6}$/.test(name)) continue;
     const folder = path.join(os.tmpdir(), name);
     const home = path.join(folder, 'postgres');
-    const isOurs = statSync(folder).uid === (process.getuid?.() ?? 0);
-    if (!isOurs || !existsSync(path.join(home, 'state.json'))) continue;
+    // Another run may sweep at the same moment: what is gone by now needs nothing.
+    const found = statSync(folder, { throwIfNoEntry: false });
+    if (found?.uid !== (process.getuid?.() ?? 0) || !existsSync(path.join(home, 'state.json')))
+      continue;
     if (existsSync(path.join(home, 'start.lock')) || liveUsers(home).length > 0) continue;
     const kept = path.join(folder, 'kept');
     const keep = existsSync(kept) && readdirSync(kept).length > 0;
-    const ageHours = (Date.now() - statSync(folder).mtimeMs) / 3_600_000;
+    const ageHours = (Date.now() - found.mtimeMs) / 3_600_000;
     await stopServer(openHome(home));
     if (!keep || ageHours > KEPT_HOURS) rmSync(folder, { recursive: true, force: true });
   }

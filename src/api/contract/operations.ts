@@ -1,8 +1,6 @@
 import { z } from 'zod';
 import { declareRoute } from './declareRoute.ts';
-import { instantSchema, jobNameSchema, timestampSchema } from './primitives.ts';
-
-const EVENT_IDS_MAX = 1_000;
+import { jobNameSchema, timestampSchema } from './primitives.ts';
 
 const jobRunSchema = z
   .object({
@@ -93,57 +91,6 @@ export const runJob = declareRoute({
   bodyOptional: true,
   responses: { 200: { description: 'How it ended.', body: jobRunSchema } },
   errors: ['not_found', 'dependency_down'],
-});
-
-export const retryWebhooks = declareRoute({
-  id: 'retryWebhooks',
-  method: 'post',
-  path: '/api/admin/stripe/retry-webhooks',
-  tag: 'Admin',
-  summary: 'Work on failed events again',
-  description: 'An empty request means everything failed, parked or dead.',
-  auth: 'admin',
-  query: z.strictObject({}),
-  body: z
-    .strictObject({
-      event_ids: z
-        .array(z.string().regex(/^\w{1,255}$/, 'must be the id of an event (evt_...)'))
-        .min(1, 'must not be empty')
-        .max(EVENT_IDS_MAX, `must not hold more than ${EVENT_IDS_MAX} ids`)
-        .optional(),
-      status: z.enum(['failed', 'parked', 'dead'], 'must be failed, parked or dead').optional(),
-      since: instantSchema.optional(),
-      type: z
-        .string()
-        .regex(/^[a-z0-9_.]{1,100}$/, 'must be an event type such as checkout.session.completed')
-        .optional(),
-      dry_run: z.boolean().optional(),
-    })
-    .superRefine((body, context) => {
-      if (body.event_ids !== undefined && body.status !== undefined) {
-        context.addIssue({
-          code: 'custom',
-          path: ['status'],
-          message: 'give either event_ids or status',
-        });
-      }
-    })
-    .meta({ id: 'RetryWebhooksRequest' }),
-  bodyOptional: true,
-  responses: {
-    200: {
-      description: 'What was put back.',
-      body: z
-        .object({
-          matched: z.int(),
-          requeued: z.int(),
-          event_ids: z.array(z.string()),
-          dry_run: z.boolean(),
-        })
-        .meta({ id: 'RetryWebhooksAnswer' }),
-    },
-  },
-  errors: ['dependency_down'],
 });
 
 export const getHealth = declareRoute({

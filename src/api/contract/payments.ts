@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { declareRoute } from './declareRoute.ts';
+import { dryRunAnswer, dryRunQuery } from './dryRun.ts';
 import { text, timestampSchema } from './primitives.ts';
 
 const REASON_LENGTH_MAX = 500;
@@ -93,7 +94,7 @@ export const setPaymentState = declareRoute({
     'Takes back, or gives back, the credits that follow from the amounts; audited with the reason. The amounts are totals, not differences, so repeating it changes nothing.',
   auth: 'admin',
   params: z.strictObject({ payment: paymentIdSchema }),
-  query: z.strictObject({}),
+  query: dryRunQuery,
   body: z
     .strictObject({
       version: paymentRecord.version.meta({
@@ -120,6 +121,7 @@ export const setPaymentState = declareRoute({
           ...paymentRecord,
           transaction_id: z.string().nullable(),
           amount: z.int().nullable().meta({ description: 'Credits of that entry, signed.' }),
+          ...dryRunAnswer,
         })
         .meta({ id: 'PaymentStateAnswer' }),
     },

@@ -9,6 +9,7 @@ import { holdRoutes } from './holds.ts';
 import { operationRoutes } from './operations.ts';
 import { paymentRoutes } from './payments.ts';
 import { userRoutes } from './users.ts';
+import { webhookAdminRoutes } from './webhookAdmin.ts';
 
 /**
  * The route table. A path with a fixed part comes before one with a parameter in its place, and
@@ -24,5 +25,6 @@ export const routes: readonly Route[] = [
   ...userRoutes,
   ...paymentRoutes,
   ...operationRoutes,
+  ...webhookAdminRoutes,
   ...healthRoutes,
 ];

@@ -1,10 +1,4 @@
-import {
-  receiveStripeWebhook,
-  retryWebhooks,
-  runCronJob,
-  runDueJobs,
-  runJob,
-} from '../contract/operations.ts';
+import { receiveStripeWebhook, runCronJob, runDueJobs, runJob } from '../contract/operations.ts';
 import { defineRoute } from '../defineRoute.ts';
 
 export const operationRoutes = [
@@ -21,9 +15,5 @@ export const operationRoutes = [
 
   defineRoute(runJob, async ({ jobs }, { caller, params }) => ({
     body: await jobs.run(params.job, caller.actor),
-  })),
-
-  defineRoute(retryWebhooks, async ({ webhook }, { caller, body }) => ({
-    body: await webhook.retry(body, caller.actor),
   })),
 ];

@@ -17,10 +17,10 @@ import { type Period, periodAt } from './calendar.ts';
 import { tellCreated } from './draftInvoice.ts';
 import { finalizeInvoice } from './finalizeInvoice.ts';
 import { itemLine, priceOf } from './invoiceLines.ts';
+import { checkItems, newItem, type PaymentBehavior } from './newSubscription.ts';
 import { attemptPayment, settleInvoice } from './payInvoice.ts';
 import { planSubscription } from './planSubscription.ts';
 import { chargeRemaining, creditUnused } from './prorations.ts';
-import { checkItems, newItem, type PaymentBehavior } from './subscribe.ts';
 import { draftSubscriptionInvoice } from './subscriptionInvoice.ts';
 import { findLiveSubscription, findSubscription, updateSubscription } from './subscriptionState.ts';
 
@@ -75,8 +75,10 @@ export function changeSubscription(
   const span = period ?? periodOf(before);
   const draft: SubscriptionView = {
     ...before,
-    ...change.fields,
     ...(restarts ? { billing_cycle_anchor: trialing ? span.end : span.start } : {}),
+    // An end that was planned for the period's end moves with it.
+    ...(before.cancel_at_period_end ? { cancel_at: span.end } : {}),
+    ...change.fields,
     ...(trialEnd === undefined ? {} : trialFields(before, trialEnd, now, trialing)),
     items: withPeriod({ ...before, items: { ...before.items, data: items } }, span),
   };

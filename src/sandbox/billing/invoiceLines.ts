@@ -3,8 +3,9 @@ import { formatAmount, multiply } from '../money.ts';
 import type { InvoiceItemView } from '../resources/invoiceItems.ts';
 import type { LineParent } from '../resources/invoiceView.ts';
 import { unitIn } from '../resources/priceFactory.ts';
+import { productName } from '../resources/products.ts';
 import type { SubscriptionItemView, SubscriptionView } from '../resources/subscriptionView.ts';
-import { invoiceItems, products } from '../tables.ts';
+import { invoiceItems } from '../tables.ts';
 import type { Period } from './calendar.ts';
 import type { LineDraft } from './draftInvoice.ts';
 
@@ -23,8 +24,7 @@ export function nameOf(
   ctx: Context,
   item: Pick<SubscriptionItemView, 'price' | 'quantity'>,
 ): string {
-  const product = ctx.store.get(products, item.price.product)?.view.name ?? item.price.product;
-  return `${item.quantity} × ${product}`;
+  return `${item.quantity} × ${productName(ctx, item.price.product)}`;
 }
 
 /** The line of an item for one period. `amount` differs from its price in a trial or a short period. */

@@ -23,7 +23,7 @@ import { schedule, unschedule } from '../tasks.ts';
 import { endSubscription } from './endSubscription.ts';
 import { findInvoice, updateInvoice } from './finalizeInvoice.ts';
 import { takeFailure } from './nextFailures.ts';
-import { settleSubscription, tellOverdue } from './subscriptionPayments.ts';
+import { keepMethod, settleSubscription, tellOverdue } from './subscriptionPayments.ts';
 
 const DAY_SECONDS = 86_400;
 
@@ -62,6 +62,7 @@ export function attemptPayment(ctx: Context, id: string, options: AttemptOptions
   }
   chargeIntent(ctx, intent, method, refusal);
   if (refusal) return failed(ctx, invoice, refusal, options);
+  keepMethod(ctx, invoice, method);
   return { outcome: 'paid', invoice: settleInvoice(ctx, id) };
 }
 
@@ -249,13 +250,13 @@ function afterFailure(ctx: Context, invoice: InvoiceView, options: AttemptOption
   if (!options.automatic) return;
   markDelinquent(ctx, invoice.customer, true);
   const id = invoice.parent?.subscription_details.subscription;
-  if (id !== undefined) tellOverdue(ctx, id);
+  tellOverdue(ctx, invoice);
   if (invoice.next_payment_attempt !== null || !retries(invoice)) return;
   const { after_last_retry, invoice_after_last_retry } = settingsOf(ctx);
   if (invoice_after_last_retry === 'mark_uncollectible') markUncollectible(ctx, invoice.id);
   if (id === undefined) return;
   if (after_last_retry === 'cancel') endSubscription(ctx, id, { reason: 'payment_failed' });
-  if (after_last_retry === 'mark_unpaid') tellOverdue(ctx, id, 'unpaid');
+  if (after_last_retry === 'mark_unpaid') tellOverdue(ctx, invoice, 'unpaid');
 }
 
 /** @throws ApiError 400 unless it is open. */

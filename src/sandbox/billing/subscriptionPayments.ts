@@ -1,6 +1,7 @@
 import type { Context } from '../context.ts';
 import type { InvoiceView } from '../resources/invoiceView.ts';
-import { subscriptions } from '../tables.ts';
+import type { PaymentMethodView } from '../resources/paymentMethods.ts';
+import { invoices, subscriptions } from '../tables.ts';
 import { unschedule } from '../tasks.ts';
 import { planSubscription } from './planSubscription.ts';
 import { hasEnded, updateSubscription } from './subscriptionState.ts';
@@ -41,14 +42,29 @@ export function activate(ctx: Context, id: string): void {
   planSubscription(ctx, active);
 }
 
-/** An automatic payment failed: the subscription is late. One that waits for its start stays so. */
+/**
+ * An automatic payment failed: the subscription is late. One that waits for its start stays so, and
+ * an older invoice says nothing when a newer one was finalised.
+ */
 export function tellOverdue(
   ctx: Context,
-  id: string,
+  invoice: InvoiceView,
   status: 'past_due' | 'unpaid' = 'past_due',
 ): void {
+  const id = invoice.parent?.subscription_details.subscription ?? '';
   const subscription = ctx.store.get(subscriptions, id)?.view;
   if (!subscription || hasEnded(subscription)) return;
+  const latest = ctx.store.get(invoices, subscription.latest_invoice ?? '')?.view;
+  if (latest && latest.id !== invoice.id && latest.status !== 'draft') return;
   const from = status === 'past_due' ? ['active', 'trialing'] : ['active', 'trialing', 'past_due'];
   if (from.includes(subscription.status)) updateSubscription(ctx, id, { status });
+}
+
+/** A card that paid becomes the subscription's own where it asks for that. */
+export function keepMethod(ctx: Context, invoice: InvoiceView, method: PaymentMethodView): void {
+  const id = invoice.parent?.subscription_details.subscription ?? '';
+  const subscription = ctx.store.get(subscriptions, id)?.view;
+  if (!subscription || hasEnded(subscription) || method.customer !== subscription.customer) return;
+  if (subscription.payment_settings.save_default_payment_method !== 'on_subscription') return;
+  updateSubscription(ctx, id, { default_payment_method: method.id });
 }

@@ -14,7 +14,8 @@ function choice<const C extends string>(
   throw new UsageError(`${name} must be one of ${choices.join(', ')}, not ${value}.`);
 }
 
-const PAID = '<paid> is a charge, payment intent, checkout session or invoice, or the word last.';
+const PAID =
+  '<paid> is a charge, payment intent, checkout session, invoice or subscription, or the word last.';
 const OUTCOMES: readonly NonNullable<PayOptions['outcome']>[] = [
   'succeeded',
   'declined',
@@ -38,6 +39,7 @@ export const moneyCommands = {
   --email <address>    of the new buyer
   --card <number>      a Stripe test card, e.g. 4000000000000259 is disputed later
   --outcome <word>     ${OUTCOMES.join(', ')}
+  --trial <days>       of a plan
   --user <id>          client_reference_id of the session
   --invoice            make an invoice of a one-time purchase
   --open               do not pay: print the checkout page's address`,
@@ -47,6 +49,7 @@ export const moneyCommands = {
       email: text,
       card: text,
       outcome: text,
+      trial: text,
       user: text,
       invoice: on,
       open: on,
@@ -60,6 +63,7 @@ export const moneyCommands = {
           email: textOption(values, 'email'),
           card_number: textOption(values, 'card')?.replaceAll(/[\s-]/g, ''),
           outcome: choice('--outcome', textOption(values, 'outcome'), OUTCOMES),
+          trial_days: numberOption(values, 'trial'),
           client_reference_id: textOption(values, 'user'),
           invoice: values.invoice === true ? true : undefined,
           pay: values.open === true ? false : undefined,
@@ -70,7 +74,16 @@ export const moneyCommands = {
         ? `Open ${session.url} to pay.`
         : outcome === 'declined'
           ? `Declined; ${session.id} is still open.`
-          : `Bought: ${session.id} is ${session.payment_status}.`,
+          : `Bought: ${session.id} is ${session.payment_status}.${session.subscription === null ? '' : ` Subscription ${session.subscription} has started.`}`,
+  }),
+  renew: command({
+    usage: '<subscription>',
+    about: 'ends the current period of a subscription now and bills the next one',
+    run: (sandbox, words) => sandbox.renew(word(words, 0, 'subscription')),
+    show: ({ invoice }) =>
+      invoice === null
+        ? 'Renewed; there was nothing to bill.'
+        : `Invoice ${invoice.id} is ${invoice.status}, ${invoice.amount_paid} paid.`,
   }),
   refund: command({
     usage: '<paid> [options]',

@@ -3,6 +3,7 @@ import { API_VERSION, type Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import type { Answer, Request } from '../server.ts';
 import { type ControlCall, runAction } from './dashboardActions.ts';
+import { invoicesPanel, subscriptionsPanel } from './dashboardBilling.ts';
 import {
   balanceText,
   buyPanel,
@@ -40,9 +41,11 @@ ${noticeOf(notice.get('said'), 'good')}${noticeOf(notice.get('wrong'), 'bad')}
 <div class="cards">
 ${clockPanel(ctx, isFrozen())}${buyPanel(ctx)}${breakPanel(ctx)}
 ${paymentsPanel(ctx)}
+${subscriptionsPanel(ctx)}
+${invoicesPanel(ctx)}${customersPanel(ctx)}
 ${disputesPanel(ctx)}${refundsPanel(ctx)}
-${customersPanel(ctx)}${endpointsPanel(ctx)}
 ${deliveriesPanel(ctx)}
+${endpointsPanel(ctx)}
 </div></main>`,
     DASHBOARD_STYLE,
   );

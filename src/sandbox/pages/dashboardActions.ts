@@ -30,9 +30,7 @@ const ACTIONS: Readonly<Record<string, PageAction>> = {
       control(
         'POST',
         'clock/advance',
-        form('to') === ''
-          ? { days: number(form, 'days') }
-          : { to: new Date(`${form('to')}T00:00:00Z`).toISOString() },
+        form('to') === '' ? { days: number(form, 'days') } : { to: dayOf(form('to')) },
       ),
     ],
     said: ({ done, now_iso, tasks, attempts }) =>
@@ -92,6 +90,33 @@ const ACTIONS: Readonly<Record<string, PageAction>> = {
       }),
     ],
     said: ({ session }) => `The bank answered: ${String((session as Answer).payment_status)}.`,
+  },
+  renew: {
+    calls: (form) => [control('POST', `subscriptions/${segment(form('id'))}/renew`)],
+    said: ({ invoice }) =>
+      invoice
+        ? `Renewed: invoice ${String((invoice as Answer).id)} is ${status(invoice)}.`
+        : 'Renewed.',
+  },
+  cancel: {
+    calls: (form) => [control('POST', `subscriptions/${segment(form('id'))}/cancel`)],
+    said: () => 'The subscription has ended.',
+  },
+  pause: {
+    calls: (form) => [control('POST', `subscriptions/${segment(form('id'))}/pause`)],
+    said: () => 'The subscription is paused.',
+  },
+  resume: {
+    calls: (form) => [control('POST', `subscriptions/${segment(form('id'))}/resume`)],
+    said: () => 'The subscription goes on.',
+  },
+  fail_payments: {
+    calls: (form) => [control('POST', `customers/${segment(form('id'))}/fail_payments`)],
+    said: () => 'The next payment of this customer will be declined.',
+  },
+  pay_invoice: {
+    calls: (form) => [control('POST', `invoices/${segment(form('id'))}/pay`)],
+    said: ({ invoice }) => `Invoice ${String((invoice as Answer).id)} is ${status(invoice)}.`,
   },
   break: {
     calls: (form) => [control('PUT', 'faults', { rules: [deliveryFault(form)] })],
@@ -189,6 +214,15 @@ function cents(form: Fields): number {
   return Math.round(number(form, 'amount') * 10 ** places);
 }
 
+/** The first moment of a day. */
+function dayOf(text: string): string {
+  const moment = new Date(`${text}T00:00:00Z`);
+  if (Number.isNaN(moment.getTime())) {
+    throw badRequest(`${text} is not a day like 2027-01-31.`, { param: 'to' });
+  }
+  return moment.toISOString();
+}
+
 function howPaid(how: string): object {
   if (how === 'by_hand') return { pay: false };
   return /^\d+$/.test(how) ? { card_number: how } : { outcome: how || 'succeeded' };
@@ -205,7 +239,7 @@ function deliveryFault(form: Fields): object {
     down: { down: true },
   };
   return {
-    ...kinds[form('kind')],
+    ...chosen(kinds, form('kind')),
     ...(form('types') === '' ? {} : { types: form('types').split(/[\s,]+/) }),
     ...(form('times') === '' || form('kind') === 'down' ? {} : { times: number(form, 'times') }),
   };
@@ -219,10 +253,16 @@ function apiFault(form: Fields): object {
     lost: { answer: 'lost', carried_out: true },
   };
   return {
-    ...kinds[form('kind')],
+    ...chosen(kinds, form('kind')),
     ...(form('path') === '' ? {} : { path: form('path') }),
     ...(form('times') === '' ? {} : { times: number(form, 'times') }),
   };
+}
+
+function chosen(kinds: Readonly<Record<string, object>>, kind: string): object {
+  const found = Object.hasOwn(kinds, kind) ? kinds[kind] : undefined;
+  if (!found) throw badRequest('Choose what is to break.', { param: 'kind' });
+  return found;
 }
 
 function status(thing: unknown): string {

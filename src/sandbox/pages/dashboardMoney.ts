@@ -73,7 +73,7 @@ export function customersPanel(ctx: Context): Html {
       ? html`<tr><td class="mono">${view.id}</td><td colspan="3" class="mute">deleted</td></tr>`
       : html`<tr><td>${view.email ?? view.name ?? 'no name'}<div class="mono mute">${view.id}</div></td>
 <td class="when">${minute(view.created * 1_000)}</td>
-<td class="num">${formatAmount(-view.balance, view.currency ?? 'usd')}</td></tr>`,
+<td class="num">${formatAmount(0 - view.balance, view.currency ?? 'usd')}</td></tr>`,
   );
   return panel(
     'Customers',

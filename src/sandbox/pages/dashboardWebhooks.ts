@@ -86,7 +86,7 @@ export function endpointsPanel(ctx: Context): Html {
   );
   return panel(
     'Webhook endpoints',
-    'half',
+    'whole',
     html`${table(['Endpoint', 'Version', 'State'], rows, 'No endpoint yet: events are made, and nobody is told.')}
 <details><summary>Add an endpoint</summary><form method="post" action="/dashboard/endpoint"><div class="fields">
 <div class="wide"><label for="url">URL</label><input id="url" name="url" type="url" required placeholder="http://127.0.0.1:3000/api/webhooks/stripe"></div>

@@ -17,7 +17,9 @@ import {
   toPurchase,
 } from './checkoutForm.ts';
 import { type CheckoutPage, checkoutPage, shopOf } from './checkoutPage.ts';
+import { creditNotePage } from './creditNotePage.ts';
 import { html } from './html.ts';
+import { invoicePage, receiptPage } from './invoicePage.ts';
 import { noticePage } from './noticePage.ts';
 import { portalPage } from './portalPage.ts';
 
@@ -29,7 +31,13 @@ export function servePage(ctx: Context, request: Request): Answer {
     return show(ctx, checkout);
   }
   const portal = /^\/p\/session\/([A-Za-z0-9_]+)$/.exec(request.path)?.[1];
-  if (portal !== undefined) return portalPage(ctx, portal);
+  if (portal !== undefined) return portalPage(ctx, portal, request);
+  const invoice = /^\/i\/([A-Za-z0-9_]+)(?:\/pdf)?$/.exec(request.path)?.[1];
+  if (invoice !== undefined) return invoicePage(ctx, invoice, request);
+  const note = /^\/credit_notes\/([A-Za-z0-9_]+)$/.exec(request.path)?.[1];
+  if (note !== undefined) return creditNotePage(ctx, note);
+  const receipt = /^\/r\/([A-Za-z0-9_]+)$/.exec(request.path)?.[1];
+  if (receipt !== undefined) return receiptPage(ctx, receipt);
   return noticePage(
     404,
     'There is nothing here',

@@ -40,10 +40,11 @@ function chargeView(
   method: PaymentMethodView,
   state: { status: 'succeeded' | 'pending' } | { status: 'failed'; refusal: Refusal },
 ) {
+  const id = ctx.newId(method.type === 'card' ? 'ch_' : 'py_');
   const succeeded = state.status === 'succeeded';
   const failed = state.status === 'failed' ? state.refusal : null;
   return {
-    id: ctx.newId(method.type === 'card' ? 'ch_' : 'py_'),
+    id,
     object: 'charge' as const,
     amount: intent.amount,
     amount_captured: failed ? 0 : intent.amount,
@@ -75,7 +76,7 @@ function chargeView(
     radar_options: {},
     receipt_email: intent.receipt_email,
     receipt_number: null,
-    receipt_url: null,
+    receipt_url: failed ? null : `${ctx.origin()}/r/${id}`,
     refunded: false,
     review: null,
     shipping: null,

@@ -9,7 +9,7 @@ import { inRange, listItems, listRows, matchesFilter } from '../listing.ts';
 import { formatAmount } from '../money.ts';
 import { expand, type Parsed, paging } from '../params.ts';
 import { idOf, type Route, route } from '../route.ts';
-import { creditNotes, invoices } from '../tables.ts';
+import { creditNotes, customerBalanceTransactions, invoices } from '../tables.ts';
 import { creditNoteLines } from './creditNoteLines.ts';
 import {
   creditNoteListParams,
@@ -205,6 +205,8 @@ function creditNotesOf(ctx: Context, invoice: string): CreditNoteView[] {
 
 export const creditNoteExpandable: Expandable = {
   customer: expandCustomer,
+  customer_balance_transaction: (ctx, view) =>
+    ctx.store.get(customerBalanceTransactions, String(view.customer_balance_transaction))?.view,
   invoice: (ctx, view) => ctx.store.get(invoices, String(view.invoice))?.view,
 };
 

@@ -50,8 +50,8 @@ export const customerBalanceRoutes: Route[] = [
         customerBalanceTransactions,
         `/v1/customers/${id}/balance_transactions`,
         filter,
-        ({ view }) =>
-          view.customer === id && (filter.invoice === undefined || view.invoice === filter.invoice),
+        ({ view }) => filter.invoice === undefined || view.invoice === filter.invoice,
+        { index: 'customer', value: id },
       );
     },
   ),

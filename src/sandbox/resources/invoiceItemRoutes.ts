@@ -33,6 +33,7 @@ import {
   removeInvoiceItem,
 } from './invoiceItems.ts';
 import { findPrice, unitIn } from './priceFactory.ts';
+import { productName } from './products.ts';
 
 const details = {
   amount: integer({ min: -AMOUNT_MAX, max: AMOUNT_MAX }),
@@ -86,7 +87,7 @@ function create(ctx: Context, given: Parsed<typeof createParams>): InvoiceItemVi
     customer: customer.id,
     currency: into,
     amount: amountOf(unit, given.amount, quantity),
-    description: given.description ?? null,
+    description: given.description ?? (price ? productName(ctx, price.product) : null),
     discountable: given.discountable ?? (given.amount ?? 0) >= 0,
     metadata: applyMetadata({}, given.metadata),
     period: given.period ?? { start: now, end: now },

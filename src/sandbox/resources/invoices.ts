@@ -265,6 +265,9 @@ export const invoiceRoutes: Route[] = [
         ) &&
         (filter.due_date === undefined || inRange(view.due_date ?? 0, filter.due_date)) &&
         inRange(view.created, filter.created),
+      filter.subscription === undefined
+        ? { index: 'customer', value: filter.customer }
+        : { index: 'subscription', value: filter.subscription },
     ),
   ),
   route(

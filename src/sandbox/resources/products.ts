@@ -147,6 +147,11 @@ function findProduct(ctx: Context, id: string, param: string, status: 400 | 404)
   return found.view;
 }
 
+/** How lines call what they sell, unless they say something else. */
+export function productName(ctx: Context, id: string): string {
+  return ctx.store.get(products, id)?.view.name ?? id;
+}
+
 export const productExpandable: Expandable = {
   default_price: (ctx, view) =>
     typeof view.default_price === 'string'

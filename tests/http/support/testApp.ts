@@ -12,6 +12,7 @@ import type { CreditTransaction } from '../../../src/credits/credits.types.ts';
 import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
+import { webhookDomains } from './webhookDomains.ts';
 
 export const SERVICE_KEY = 'service-key-0123456789-0123456789-abcdef';
 export const ADMIN_KEY = 'admin-key-0123456789-0123456789-abcdefgh';
@@ -68,7 +69,18 @@ export function transaction(overrides: Partial<CreditTransaction> = {}): CreditT
 
 type Domains = Pick<
   AppDeps,
-  'credits' | 'explain' | 'holds' | 'corrections' | 'checkout' | 'payments' | 'webhook' | 'jobs'
+  | 'credits'
+  | 'explain'
+  | 'holds'
+  | 'corrections'
+  | 'checkout'
+  | 'payments'
+  | 'webhook'
+  | 'eventLog'
+  | 'replays'
+  | 'missedEvents'
+  | 'claims'
+  | 'jobs'
 >;
 
 const NO_ROWS: WrittenRows = {
@@ -383,10 +395,11 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
       },
       async retry(request, actor) {
         record('retry', request, actor);
-        return { matched: 1, requeued: 1, event_ids: ['evt_1'], dry_run: false };
+        return { matched: 1, requeued: 1, event_ids: ['evt_1'], replay_id: null, dry_run: false };
       },
       async idle() {},
     },
+    ...webhookDomains(record),
     jobs: {
       names: ['webhook-sweep'],
       async run(name, actor) {
@@ -447,6 +460,10 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     checkout: { ...domains.checkout, ...options.checkout },
     payments: domains.payments,
     webhook: { ...domains.webhook, ...options.webhook },
+    eventLog: domains.eventLog,
+    replays: domains.replays,
+    missedEvents: domains.missedEvents,
+    claims: domains.claims,
     jobs: domains.jobs,
     catalogue: {
       cost(feature, units) {

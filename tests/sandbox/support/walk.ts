@@ -1,4 +1,5 @@
 import type { BookReport } from '../../../src/sandbox/books.ts';
+import { API_VERSION } from '../../../src/sandbox/context.ts';
 import { createEngine } from '../../../src/sandbox/engine.ts';
 import { seededBytes } from '../../../src/sandbox/ids.ts';
 import { returnTo } from './sandbox.ts';
@@ -11,6 +12,8 @@ export interface Action {
   readonly share: number;
 }
 
+/** Of a hundred each. */
+const EVENT_PAGES_CHECKED = 10;
 /** Lists whose states are counted at the end. */
 const LISTED = ['charges', 'refunds', 'disputes', 'credit_notes', 'invoices', 'subscriptions'];
 
@@ -381,6 +384,19 @@ export async function createWalk() {
         }
       }
       return counts;
+    },
+    /** The newest events have Stripe's shape of each version, whatever state their object was in. */
+    async checkEvents(): Promise<void> {
+      for (const api_version of ['2022-08-01', '2024-06-20', '2025-09-30.clover', API_VERSION]) {
+        await walker.control('PUT', 'settings', { api_version });
+        let after = '';
+        for (let page = 0; page < EVENT_PAGES_CHECKED; page += 1) {
+          const list = await walker.api('GET', `/v1/events?limit=100${after}`);
+          const last = (list?.data as Thing[] | undefined)?.at(-1);
+          if (!last || !list?.has_more) break;
+          after = `&starting_after=${last.id}`;
+        }
+      }
     },
     defects: walker.defects,
     stop: walker.stop,
