@@ -10,7 +10,7 @@ import {
 import { type DispatchDeps, dispatch } from './dispatch.ts';
 import { classifyFailure } from './failure.ts';
 import { claimEvents, failEvent, type LeasedEvent } from './inbox.ts';
-import { readEvent, readLoggedObject, type StripeEvent } from './stripeEvent.ts';
+import { readStoredEvent } from './stripeEvent.ts';
 
 export type ProcessDeps = DispatchDeps &
   EffectsDeps & { random: Random; stripeCache: Pick<StripeCache, 'read' | 'forget'> };
@@ -80,7 +80,7 @@ async function decideAndApply(
   event: { id: string; fence: number },
 ): Promise<AppliedEffects & { outcome: Exclude<AppliedEffects['outcome'], 'read_again'> }> {
   for (let reading = 1; reading <= READINGS_MAX; reading += 1) {
-    const effects = await dispatch(deps, readLeased(deps, leased));
+    const effects = await dispatch(deps, readStoredEvent(leased, deps.livemode));
     const applied = await applyEffects(deps, event, effects);
     if (effects.some(isPriceChange)) deps.stripeCache.forget();
     const { outcome } = applied;
@@ -94,9 +94,4 @@ async function decideAndApply(
 /** Only products and prices are kept in the process. */
 function isPriceChange(effect: Effect): boolean {
   return effect.kind === 'stripe_changed' && /^(product|price)\./.test(effect.event_type);
-}
-
-/** What was put in by hand may be the object alone. */
-function readLeased({ livemode }: ProcessDeps, leased: LeasedEvent): StripeEvent {
-  return readLoggedObject(leased, livemode) ?? readEvent(leased.payload);
 }

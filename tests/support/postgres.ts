@@ -95,7 +95,7 @@ export async function createTestDatabase(
 
 /**
  * Registers the life of one database for the calling test file: made before its tests, dropped
- * after them, kept and printed when one of them failed.
+ * after them, kept and printed when one of them failed (PURSER_TEST_KEEP=no: dropped all the same).
  */
 export function testDatabase(): { readonly current: TestDatabase } {
   const holder: { database?: TestDatabase } = {};
@@ -105,7 +105,7 @@ export function testDatabase(): { readonly current: TestDatabase } {
   afterAll(async () => {
     const database = holder.database;
     if (!database) return;
-    if (!anyTestFailed()) {
+    if (!anyTestFailed() || process.env.PURSER_TEST_KEEP === 'no') {
       await database.drop();
       return;
     }

@@ -13,7 +13,10 @@ import { EXISTING_APP_SQL } from './existingApp.ts';
 import { createTempFolder } from './tempFolder.ts';
 
 const KEPT_HOURS = 24;
-const SQL_FOLDER = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../sql');
+/** PURSER_TEST_SQL_FOLDER: a copy of sql/ with a fault planted in it, see scripts/mutants.ts. */
+const SQL_FOLDER =
+  process.env.PURSER_TEST_SQL_FOLDER ??
+  path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../sql');
 
 export interface TestCluster {
   /** Address of the maintenance database, as superuser. */

@@ -19,7 +19,7 @@ export type Step = { hours: number } & (
   | { do: 'gift'; user: number; amount: number; key: Key; lasts: number | null; priority: number }
   | { do: 'consume'; user: number; amount: number; key: Key }
   | { do: 'batch'; operations: { user: number; amount: number; key: Key }[] }
-  | { do: 'hold'; user: number; amount: number; key: Key; hours: number; lasts: number }
+  | { do: 'hold'; user: number; amount: number; key: Key; lasts: number }
   | { do: 'capture'; hold: number; amount: number | null; key: Key }
   | { do: 'release'; hold: number }
   | { do: 'extend'; hold: number; lasts: number }
