@@ -36,6 +36,8 @@ const GOOD_CALLS: Record<
   getCredits: { path: '/api/credits', headers: user },
   listTransactions: { path: '/api/credits/transactions?limit=10&type=usage', headers: user },
   exportTransactions: { path: '/api/credits/transactions.csv', headers: user },
+  getSubscription: { path: '/api/subscription', headers: user },
+  getUserSubscription: { path: '/api/users/u1/subscription', headers: bearer(SERVICE_KEY) },
   getUserCredits: { path: '/api/users/u1/credits', headers: bearer(SERVICE_KEY) },
   listUserTransactions: { path: '/api/users/u1/transactions', headers: bearer(SERVICE_KEY) },
   checkCredits: {

@@ -79,7 +79,10 @@ const linesOf = (object: unknown): unknown[] =>
 /** Everything the readers say of an object and its lines. */
 function readAll(object: unknown): Record<string, unknown> {
   const readers = Object.entries(fields as unknown as Record<string, (value: unknown) => unknown>)
-    .filter(([name]) => !['readChoice', 'readMember', 'readAmount', 'readDecimal', 'readId'].includes(name))
+    .filter(
+      ([name]) =>
+        !['readChoice', 'readMember', 'readAmount', 'readDecimal', 'readId'].includes(name),
+    )
     .filter(([name]) => !OLD_ONLY.includes(name));
   const ofLines = readers.filter(([name]) => name.startsWith('readLine'));
   return {
