@@ -34,6 +34,10 @@ it(`whatever happens in which order: the ledger answers and holds what the model
   expect(MUST_HAPPEN.filter((word) => !seen.has(word))).toEqual([]);
 }, 900_000);
 
-it.each(Object.entries(REGRESSIONS))('%s', async (_name, history) => {
-  await compare(ledger, history);
-});
+it.each(Object.entries(REGRESSIONS))(
+  '%s',
+  async (_name, history) => {
+    await compare(ledger, history);
+  },
+  60_000,
+);
