@@ -17,6 +17,8 @@ const ADAPTERS = ['pg', 'supabase'].flatMap((database) => REDIS.map((redis) => [
 /** @type {import('jest').ProjectConfig} */
 const base = {
   testEnvironment: 'node',
+  // A bound against hanging. Nothing is judged by its speed: the machine may have other work.
+  testTimeout: 60_000,
   testMatch: ['**/*.test.ts'],
   extensionsToTreatAsEsm: ['.ts'],
   transform: {

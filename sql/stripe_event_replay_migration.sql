@@ -425,8 +425,10 @@ $$;
 -- ---------------------------------------------------------------------------------------------
 -- claim_parked_event: an admin says whose a parked purchase is. The grant goes to that user,
 -- whatever the objects at Stripe say. Repeating it changes nothing.
--- Answers {outcome: claimed | not_found | user_not_found | not_parked | no_object | conflict,
--- event_id, object_id, user_id, event_ids (put back to work)}; conflict: it was granted to another.
+-- Answers {outcome: claimed | not_found | user_not_found | not_parked | no_purchase | conflict,
+-- event_id, object_id, user_id, event_ids (put back to work)}; conflict: it was granted to another;
+-- no_purchase: the event is about no session, invoice or payment (a subscription becomes a user's
+-- by his customer id, for it goes on).
 -- Locks: the event, then the user.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.claim_parked_event(p_event_id text, p_user_id text, p_actor text, p_reason text)
@@ -438,8 +440,8 @@ begin
   if v_event.id is null then
     return jsonb_build_object('outcome', 'not_found');
   end if;
-  if v_event.object_id is null then
-    return jsonb_build_object('outcome', 'no_object');
+  if v_event.object_id is null or v_event.object_id !~ '^(cs|in|pi)_' then
+    return jsonb_build_object('outcome', 'no_purchase');
   end if;
   return purser.claim_event(v_event, p_user_id, p_actor, p_reason);
 end
@@ -448,7 +450,7 @@ $$;
 -- ---------------------------------------------------------------------------------------------
 -- create_claim_link: a one-time link to a parked purchase, in place of an unused one made before.
 --   p_token_hash  SHA-256 of the token, hexadecimal
--- Answers {outcome: created | not_found | not_parked, event_id, object_id, expires_at}.
+-- Answers {outcome: created | not_found | not_parked | no_purchase, event_id, object_id, expires_at}.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.create_claim_link(
   p_event_id text, p_token_hash text, p_expires_seconds integer, p_actor text, p_now timestamptz default null)
@@ -461,7 +463,10 @@ begin
   if v_event.id is null then
     return jsonb_build_object('outcome', 'not_found');
   end if;
-  if v_event.status <> 'parked' or v_event.object_id is null then
+  if v_event.object_id is null or v_event.object_id !~ '^(cs|in|pi)_' then
+    return jsonb_build_object('outcome', 'no_purchase');
+  end if;
+  if v_event.status <> 'parked' then
     return jsonb_build_object('outcome', 'not_parked', 'status', v_event.status);
   end if;
   v_expires_at := coalesce(p_now, clock_timestamp()) + make_interval(secs => p_expires_seconds);

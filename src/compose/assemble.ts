@@ -20,11 +20,11 @@ import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
 import { createClaims } from '../webhook/claims.ts';
-import { HANDLERS } from '../webhook/dispatch.ts';
 import { createEventLog } from '../webhook/eventLog.ts';
 import { createMissedEvents } from '../webhook/missedEvents.ts';
 import type { ProcessDeps } from '../webhook/process.ts';
 import { createReplays } from '../webhook/replays.ts';
+import { SUBSCRIBED_TYPES } from '../webhook/subscribedTypes.ts';
 import { sweepAfterReceipt } from '../webhook/sweepAfterReceipt.ts';
 import { createWebhook } from '../webhook/webhook.ts';
 import type { OpenedDatabase } from './openDatabase.ts';
@@ -126,7 +126,7 @@ export function assemble(options: AssembleOptions): Assembly {
     stripe,
     clock,
     logger,
-    types: new Set(Object.keys(HANDLERS)),
+    types: new Set(SUBSCRIBED_TYPES),
   });
   const jobs = createJobs(
     { db, clock, logger },

@@ -44,7 +44,7 @@ export interface Claims {
 }
 
 type Answer = Claim & {
-  outcome: 'claimed' | 'not_found' | 'user_not_found' | 'not_parked' | 'no_object' | 'conflict';
+  outcome: 'claimed' | 'not_found' | 'user_not_found' | 'not_parked' | 'no_purchase' | 'conflict';
   status?: string;
 };
 
@@ -63,7 +63,7 @@ export function createClaims({ db }: { db: Database }): Claims {
     async createLink({ eventId, expiresInSeconds = LINK_SECONDS }, actor) {
       const token = randomBytes(TOKEN_BYTES).toString('base64url');
       const made = await db.rpc<{
-        outcome: 'created' | 'not_found' | 'not_parked';
+        outcome: 'created' | 'not_found' | 'not_parked' | 'no_purchase';
         object_id: string;
         expires_at: string;
         status?: string;
@@ -74,6 +74,7 @@ export function createClaims({ db }: { db: Database }): Claims {
         p_actor: actor,
       });
       if (made.outcome === 'not_found') throw unknownEvent(eventId);
+      if (made.outcome === 'no_purchase') throw noPurchase(eventId);
       if (made.outcome === 'not_parked') throw notParked(eventId, made.status);
       return {
         event_id: eventId,
@@ -112,10 +113,8 @@ function claimOf(answer: Answer, eventId: string, userId: string): Claim {
       throw new PurserError('user_not_found', {
         detail: `There is no user ${userId}. Create it first: PUT /api/users/:userId.`,
       });
-    case 'no_object':
-      throw new PurserError('not_found', {
-        detail: `The event ${eventId} names no Stripe object that could be claimed.`,
-      });
+    case 'no_purchase':
+      throw noPurchase(eventId);
     case 'conflict':
       throw new PurserError('not_found', {
         detail: `The purchase ${claim.object_id} is granted to another user already, so there is nothing left to claim.`,
@@ -123,6 +122,12 @@ function claimOf(answer: Answer, eventId: string, userId: string): Claim {
     case 'not_parked':
       throw notParked(eventId, status);
   }
+}
+
+function noPurchase(eventId: string): PurserError {
+  return new PurserError('not_found', {
+    detail: `The event ${eventId} is about no session, invoice or payment, so there is nothing to claim. A subscription becomes a user’s by his customer: PUT /api/users/:userId with stripe_customer_id.`,
+  });
 }
 
 function notParked(eventId: string, status: string | undefined): PurserError {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Database } from '../core/ports.ts';
+import type { Database, Json } from '../core/ports.ts';
 import { storableJson } from '../core/storableJson.ts';
 import type { Failure } from './failure.ts';
 import type { StripeEvent } from './stripeEvent.ts';
@@ -23,19 +23,32 @@ export interface LeasedEvent {
   payload: unknown;
 }
 
+/** An event as the inbox keeps it, however it came. */
+function inboxRow(event: StripeEvent) {
+  return {
+    event_id: event.id,
+    event_type: event.type,
+    object_id: event.objectId,
+    order_key: event.orderKey,
+    created_at: event.createdAt.toISOString(),
+    payload: storableJson(event.payload) as Json,
+  };
+}
+
 /** `lease` false leaves the event to the sweep, for a process that is busy enough. */
 export function receiveEvent(
   db: Database,
   event: StripeEvent,
   lease: boolean,
 ): Promise<{ outcome: 'received' | 'duplicate' | 'requeued'; leased: boolean; fence?: number }> {
+  const row = inboxRow(event);
   return db.rpc('receive_webhook_event', {
-    p_event_id: event.id,
-    p_event_type: event.type,
-    p_object_id: event.objectId,
-    p_order_key: event.orderKey,
-    p_event_created_at: event.createdAt.toISOString(),
-    p_payload: storableJson(event.payload),
+    p_event_id: row.event_id,
+    p_event_type: row.event_type,
+    p_object_id: row.object_id,
+    p_order_key: row.order_key,
+    p_event_created_at: row.created_at,
+    p_payload: row.payload,
     p_lease_seconds: lease ? LEASE_SECONDS : null,
     p_holder: randomUUID(),
   });
@@ -102,5 +115,21 @@ export function deleteOldEvents(
     p_days: days,
     p_keep_payloads: keepPayloads,
     p_limit: limit,
+  });
+}
+
+/**
+ * Commits those events (100 at most) that were never delivered; being listed is not being delivered
+ * again, so the others stay as they are. `actor`: audited as that person's doing. Idempotent.
+ */
+export function receiveMissedEvents(
+  db: Database,
+  events: StripeEvent[],
+  { dryRun, actor }: { dryRun: boolean; actor: string | null },
+): Promise<{ received: string[]; duplicates: number }> {
+  return db.rpc('receive_missed_events', {
+    p_events: events.map(inboxRow),
+    p_dry_run: dryRun,
+    p_actor: actor,
   });
 }

@@ -1,8 +1,8 @@
 import type Stripe from 'stripe';
 import { callStripe } from '../checkout/stripeErrors.ts';
 import { PurserError } from '../core/errors.ts';
-import type { Clock, Database, Json, Logger } from '../core/ports.ts';
-import { storableJson } from '../core/storableJson.ts';
+import type { Clock, Database, Logger } from '../core/ports.ts';
+import { receiveMissedEvents } from './inbox.ts';
 import { readEvent } from './stripeEvent.ts';
 import { type MissedEventsWindow, walkStripeEvents } from './stripeEventPages.ts';
 
@@ -75,17 +75,6 @@ export interface MissedEvents {
 export function createMissedEvents(deps: MissedEventsDeps): MissedEvents {
   const { db, stripe, clock, logger, types } = deps;
 
-  async function receive(
-    events: Stripe.Event[],
-    options: { dryRun: boolean; actor: string | null },
-  ): Promise<{ received: string[]; duplicates: number }> {
-    return db.rpc('receive_missed_events', {
-      p_events: events.map(toRow),
-      p_dry_run: options.dryRun,
-      p_actor: options.actor,
-    });
-  }
-
   async function compare(
     from: Date,
     options: { dryRun: boolean; actor: string | null },
@@ -101,7 +90,8 @@ export function createMissedEvents(deps: MissedEventsDeps): MissedEvents {
       const ours = events.filter(({ type }) => types.has(type));
       run.listed += ours.length;
       for (let at = 0; at < ours.length; at += BATCH) {
-        const answer = await receive(ours.slice(at, at + BATCH), options);
+        const page = ours.slice(at, at + BATCH).map((event) => readEvent(event));
+        const answer = await receiveMissedEvents(db, page, options);
         run.received += answer.received.length;
         run.duplicates += answer.duplicates;
         run.event_ids.push(...answer.received.slice(0, EVENT_IDS_MAX - run.event_ids.length));
@@ -176,17 +166,5 @@ function nothingYet(from: string): MissedEventsRun {
     event_ids: [],
     complete: true,
     next_since: null,
-  };
-}
-
-function toRow(listed: Stripe.Event): Record<string, Json> {
-  const event = readEvent(listed);
-  return {
-    event_id: event.id,
-    event_type: event.type,
-    object_id: event.objectId,
-    order_key: event.orderKey,
-    created_at: event.createdAt.toISOString(),
-    payload: storableJson(event.payload) as Json,
   };
 }

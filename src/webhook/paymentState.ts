@@ -125,7 +125,7 @@ async function readMoney(
   ]);
   if (Math.max(charges.length, refunds.length, disputes.length) >= LISTED_MAX) {
     throw new PurserError('dependency_down', {
-      detail: `${payment} has ${LISTED_MAX} charges, refunds or disputes or more, which is more than can be read. Settle it by hand: POST /api/admin/payments/${payment}.`,
+      detail: `${payment} has ${LISTED_MAX} charges, refunds or disputes or more, which is more than can be read. Settle it by hand: POST /api/admin/payments/${payment}/state.`,
     });
   }
   return { charges, refunds, disputes };

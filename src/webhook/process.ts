@@ -5,7 +5,7 @@ import { type AppliedEffects, applyEffects, type EffectsDeps } from '../credits/
 import { type DispatchDeps, dispatch } from './dispatch.ts';
 import { classifyFailure } from './failure.ts';
 import { claimEvents, failEvent, type LeasedEvent } from './inbox.ts';
-import { readEvent, readLoggedObject, type StripeEvent } from './stripeEvent.ts';
+import { readStoredEvent } from './stripeEvent.ts';
 
 export type ProcessDeps = DispatchDeps &
   EffectsDeps & { random: Random; stripeCache: Pick<StripeCache, 'forget'> };
@@ -75,7 +75,7 @@ async function decideAndApply(
   event: { id: string; fence: number },
 ): Promise<AppliedEffects & { outcome: Exclude<AppliedEffects['outcome'], 'read_again'> }> {
   for (let reading = 1; reading <= READINGS_MAX; reading += 1) {
-    const effects = await dispatch(deps, readLeased(deps, leased));
+    const effects = await dispatch(deps, readStoredEvent(leased, deps.livemode));
     const applied = await applyEffects(deps, event, effects);
     if (effects.some(({ kind }) => kind === 'stripe_changed')) deps.stripeCache.forget();
     const { outcome } = applied;
@@ -84,9 +84,4 @@ async function decideAndApply(
   throw new PurserError('in_progress', {
     detail: `The payment was changed by others ${READINGS_MAX} times while this event was worked on.`,
   });
-}
-
-/** What was put in by hand may be the object alone. */
-function readLeased({ livemode }: ProcessDeps, leased: LeasedEvent): StripeEvent {
-  return readLoggedObject(leased, livemode) ?? readEvent(leased.payload);
 }

@@ -107,26 +107,25 @@ export function readEvent(json: unknown): StripeEvent {
 }
 
 /**
- * An event that was put in by hand as the bare object it is about: `log_stripe_webhook_event` takes
- * both. Null for a full event. Where the object does not say its mode, it is ours: whoever can write
- * to the log is no stranger.
+ * An event of the inbox. What was put in by hand may be the bare object it is about, for
+ * `log_stripe_webhook_event` takes both. Where such an object does not say its mode, it is ours:
+ * whoever can write to the log is no stranger. Errors: `invalid_request`.
  */
-export function readLoggedObject(
-  logged: { event_id: string; event_type: string; object_id: string | null; payload: unknown },
+export function readStoredEvent(
+  stored: { event_id: string; event_type: string; payload: unknown },
   livemode: boolean,
-): StripeEvent | null {
-  const payload = z.looseObject({}).parse(logged.payload);
-  if (payload.object === 'event' || payload.object === 'v2.core.event') return null;
-  return {
-    id: logged.event_id,
-    type: logged.event_type,
-    createdAt: new Date(typeof payload.created === 'number' ? payload.created * 1000 : Date.now()),
-    livemode: typeof payload.livemode === 'boolean' ? payload.livemode : livemode,
-    account: null,
-    objectId: logged.object_id,
-    object: payload,
-    before: null,
-    orderKey: name.safeParse(readPayment(payload)).data ?? logged.object_id,
-    payload,
-  };
+): StripeEvent {
+  const { event_id, event_type, payload } = stored;
+  const bare = z.looseObject({ object: z.string().optional() }).safeParse(payload).data;
+  if (bare === undefined || bare.object === 'event' || bare.object === 'v2.core.event') {
+    return readEvent(payload);
+  }
+  return readEvent({
+    id: event_id,
+    object: 'event',
+    type: event_type,
+    created: typeof bare.created === 'number' ? bare.created : Math.floor(Date.now() / 1000),
+    livemode: typeof bare.livemode === 'boolean' ? bare.livemode : livemode,
+    data: { object: bare },
+  });
 }

@@ -238,9 +238,14 @@ describe('a claim', () => {
   it.each([
     ['user_not_found', userId('nobody'), 'evt_0'],
     ['not_found', claimant, 'evt_none'],
+    ['no_purchase', claimant, 'evt_sub'],
   ])('is answered %s where that is so', async (outcome, user, eventId) => {
+    await database.current.query(
+      `insert into stripe_webhook_events (stripe_event_id, event_type, object_id, event_data, status)
+       values ('evt_sub', 'customer.subscription.updated', 'sub_1', '{}', 'parked')`,
+    );
     expect(await claim(user, eventId)).toMatchObject({ outcome });
-    expect(await statuses()).toEqual({ parked: 1 });
+    expect(await statuses()).toEqual({ parked: 2 });
   });
 
   it('may be repeated, but not by another once it is not parked', async () => {

@@ -86,6 +86,7 @@ export const MONEY_BACK_STORIES: Readonly<Record<string, (world: StoryWorld) => 
     await world.told(0);
     await world.sandbox.decideDispute(id, 'appeal_needs_response');
     await world.told(0);
+    await world.stripe.disputes.update(id, { evidence: { uncategorized_text: 'A receipt.' } });
     await world.sandbox.decideDispute(id, 'won');
     await world.told(50);
   },

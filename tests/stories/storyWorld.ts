@@ -2,6 +2,7 @@
 import { expect } from '@jest/globals';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
 import { type TestDatabase, userId } from '../support/postgres.ts';
+import { randomOf } from '../support/random.ts';
 import { SERVICE_KEY, type Stack, startStack, waitFor } from '../support/stack.ts';
 import {
   type EventForm,
@@ -162,15 +163,16 @@ async function expectBalance({ database, stack }: Stage, user: string, balance: 
   );
   const version = row?.version;
   expect(row).toEqual({ ledger: balance, entries: balance, lots: balance, version });
-  const mirrored = () =>
-    stack
-      .call('GET', `/api/users/${user}/credits`, { bearer: SERVICE_KEY })
-      .then(({ body }) => body);
-  await waitFor(async () => {
-    const { source, version: seen } = await mirrored();
-    return source === 'redis' && seen === version;
+  const check = () =>
+    stack.call('POST', '/api/credits/check', {
+      bearer: SERVICE_KEY,
+      body: { user_id: user, amount: 1 },
+    });
+  const mirrored = await waitFor(async () => {
+    const { body } = await check();
+    return body.source === 'redis' && body.version === version ? body : null;
   }, 'the mirror');
-  expect(await mirrored()).toMatchObject({ balance });
+  expect(mirrored).toMatchObject({ balance });
   expect(await database.query('select * from validate_credits_consistency()')).toEqual([]);
   expect(await database.query('select * from purser.settlement_drift()')).toEqual([]);
 }
@@ -180,15 +182,4 @@ function shuffled<T>(items: T[], random: () => number): T[] {
     .map((item) => ({ item, place: random() }))
     .sort((left, right) => left.place - right.place)
     .map(({ item }) => item);
-}
-
-/** Mulberry32: small, and the same sequence for the same seed everywhere. */
-function randomOf(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }

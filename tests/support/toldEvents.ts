@@ -47,7 +47,8 @@ export async function keepToldEvents(sandbox: Sandbox, stripe: Stripe): Promise<
     enabledEvents: types.map((type) => `v1.${type}`),
     payload: 'thin',
   });
-  let last: string | undefined;
+  /** The newest event that was given out, or made before anybody listened. */
+  let last = (await stripe.events.list({ limit: 1 })).data[0]?.id;
 
   async function newIds(): Promise<string[]> {
     const ids: string[] = [];

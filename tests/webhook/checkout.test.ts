@@ -384,21 +384,25 @@ describe('events that are not ours', () => {
     );
     expect(row?.error_message).toMatch(reason);
   });
+});
 
-  it('in thin form are recorded and ignored', async () => {
-    const event = {
-      id: 'evt_thin_1',
+describe('a thin notification', () => {
+  it('of a paid session is fetched and credited, and its snapshot then adds nothing', async () => {
+    const user = newUser();
+    const id = await checkout(user);
+    await stack.sandbox.pay(id);
+    const thin = {
+      id: `evt_thin_${count}`,
       object: 'v2.core.event',
       type: 'v1.checkout.session.completed',
       created: '2026-11-01T00:00:00.000Z',
       livemode: false,
-      related_object: {
-        id: 'cs_thin',
-        type: 'checkout.session',
-        url: '/v1/checkout/sessions/cs_thin',
-      },
+      related_object: { id, type: 'checkout.session', url: `/v1/checkout/sessions/${id}` },
     } as unknown as Stripe.Event;
-    expect(await deliverAndWait(event)).toBe('ignored');
+    expect(await deliverAndWait(thin)).toBe('processed');
+    expect(await credits(user)).toBe(50);
+    await deliverAndWait(await one(await eventsOf(id, 'checkout.session.completed')));
+    expect(await credits(user)).toBe(50);
   });
 });
 
