@@ -27,4 +27,4 @@ it('1,000 users, 16 writers through both adapters: in no snapshot of 4 readers i
     ]),
   );
   expect(await both.database.query('select * from validate_credits_consistency()')).toEqual([]);
-}, 120_000);
+}, 600_000);

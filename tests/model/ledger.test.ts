@@ -32,8 +32,12 @@ beforeAll(async () => {
 it(`whatever happens in which order: the ledger answers and holds what the model does, ${HISTORIES} times`, async () => {
   const seen = await liveHistories(ledger, { count: HISTORIES, steps: STEPS, seed: proofSeed() });
   expect(MUST_HAPPEN.filter((word) => !seen.has(word))).toEqual([]);
-}, 240_000);
+}, 900_000);
 
-it.each(Object.entries(REGRESSIONS))('%s', async (_name, history) => {
-  await compare(ledger, history);
-});
+it.each(Object.entries(REGRESSIONS))(
+  '%s',
+  async (_name, history) => {
+    await compare(ledger, history);
+  },
+  60_000,
+);
