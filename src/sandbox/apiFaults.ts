@@ -47,10 +47,10 @@ export function takeApiFault(
 ): ApiFault | null {
   const rules = apiFaults(ctx);
   const at = rules.findIndex(
-    ({ method, path, probability }) =>
+    ({ method, path, probability }, nth) =>
       (method === undefined || method === request.method) &&
       (path === undefined || request.path === path || request.path.startsWith(`${path}/`)) &&
-      chance(request.id, probability ?? 1),
+      chance(`${request.id}:${nth}`, probability ?? 1),
   );
   const rule = rules[at];
   if (!rule) return null;

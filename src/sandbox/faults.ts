@@ -75,7 +75,11 @@ export function takeFaultPlan(
 ): FaultPlan | null {
   const rules = currentFaults(ctx);
   const at = rules.findIndex(
-    (rule) => !rule.down && fits(rule, delivery) && chance(delivery.id, rule.probability ?? 1),
+    (rule, nth) =>
+      !rule.down &&
+      fits(rule, delivery) &&
+      // Of its own for each rule: else one of the same probability as another before it never wins.
+      chance(`${delivery.id}:${nth}`, rule.probability ?? 1),
   );
   const rule = rules[at];
   if (!rule) return null;

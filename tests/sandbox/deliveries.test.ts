@@ -274,6 +274,17 @@ describe('faults', () => {
     expect(await hits()).toEqual(first);
   });
 
+  it('give every rule a chance of its own', async () => {
+    const { sandbox, stripe } = await faulty({});
+    await sandbox.setFaults([
+      { drop: true, probability: 0.3 },
+      { duplicate: 1, probability: 0.3 },
+    ]);
+    for (let count = 0; count < 40; count += 1) await stripe.customers.create({});
+    const kinds = (await sandbox.deliveries()).map(({ fault }) => Object.keys(fault ?? {})[0]);
+    expect(new Set(kinds)).toEqual(new Set(['drop', 'duplicate', undefined]));
+  });
+
   it('take an endpoint down: everything fails and comes again when it is up', async () => {
     const { sandbox, stripe, hook } = await faulty({ down: true });
     await stripe.customers.create({});
