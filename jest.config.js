@@ -17,8 +17,6 @@ const ADAPTERS = ['pg', 'supabase'].flatMap((database) => REDIS.map((redis) => [
 /** @type {import('jest').ProjectConfig} */
 const base = {
   testEnvironment: 'node',
-  // A bound against hanging. Nothing is judged by its speed: the machine may have other work.
-  testTimeout: 60_000,
   testMatch: ['**/*.test.ts'],
   extensionsToTreatAsEsm: ['.ts'],
   transform: {
@@ -34,6 +32,8 @@ const base = {
 
 /** @type {import('jest').Config} */
 export default {
+  // A bound against hanging. Nothing is judged by its speed: the machine may have other work.
+  testTimeout: 60_000,
   reporters: ['default', '<rootDir>/tests/support/reporter.mjs'],
   globalSetup: '<rootDir>/tests/support/globalSetup.js',
   globalTeardown: '<rootDir>/tests/support/globalTeardown.js',
