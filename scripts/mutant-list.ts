@@ -47,11 +47,9 @@ export const MUTANTS: Mutant[] = [
   v_now := coalesce(p_now, clock_timestamp());
   v_user := purser.expire_due(v_user, v_now);
 
-  select * into v_entry from public.credit_transactions t
-  where t.user_id = v_user.user_id and t.idempotency_key = 'adjust:' || p_key;
-  if found then`,
-    replace: `  select * into v_entry from public.credit_transactions t
-  where t.user_id = purser.user_key(p_user_id) and t.idempotency_key = 'adjust:' || p_key;
+  v_entry := purser.find_entry(v_user.user_id, 'adjust:' || p_key);
+  if v_entry.id is not null then`,
+    replace: `  v_entry := purser.find_entry(purser.user_key(p_user_id), 'adjust:' || p_key);
   v_user := purser.lock_user(p_user_id);
   if v_user.id is null then
     return jsonb_build_object('outcome', 'not_found', 'user_id', p_user_id);

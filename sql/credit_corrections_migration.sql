@@ -24,7 +24,8 @@ set role purser_ledger;
 -- The entry of a user with this id; all fields null where there is none. Ids are given out under
 -- the user's lock, so they rise with entry_number: a binary search over the primary key finds one
 -- in about 20 looks among a million, and the largest table goes without an index on id.
-create or replace function purser.find_entry(p_user purser.accounts, p_transaction_id text)
+drop function if exists purser.find_entry(purser.accounts, text);
+create or replace function purser.find_entry_by_id(p_user purser.accounts, p_transaction_id text)
 returns public.credit_transactions language plpgsql stable set search_path = '' as $$
 declare
   v_id bigint;
@@ -140,9 +141,8 @@ begin
   v_now := coalesce(p_now, clock_timestamp());
   v_user := purser.expire_due(v_user, v_now);
 
-  select * into v_entry from public.credit_transactions t
-  where t.user_id = v_user.user_id and t.idempotency_key = 'refund:' || p_key;
-  v_usage := purser.find_entry(v_user, p_transaction_id);
+  v_entry := purser.find_entry(v_user.user_id, 'refund:' || p_key);
+  v_usage := purser.find_entry_by_id(v_user, p_transaction_id);
   if v_usage.transaction_type is distinct from 'usage' and v_entry.id is null then
     return purser.balance_answer('not_found', v_user)
       || jsonb_build_object('transaction_id', p_transaction_id, 'mirror', purser.mirror_record(v_user));
@@ -266,9 +266,8 @@ begin
   v_now := coalesce(p_now, clock_timestamp());
   v_user := purser.expire_due(v_user, v_now);
 
-  select * into v_entry from public.credit_transactions t
-  where t.user_id = v_user.user_id and t.idempotency_key = 'adjust:' || p_key;
-  if found then
+  v_entry := purser.find_entry(v_user.user_id, 'adjust:' || p_key);
+  if v_entry.id is not null then
     return purser.entry_answer(case when v_entry.amount = p_amount then 'replayed' else 'conflict' end, v_entry)
       || jsonb_build_object('mirror', purser.mirror_record(v_user));
   end if;

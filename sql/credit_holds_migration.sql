@@ -255,9 +255,8 @@ begin
   v_late := v_hold.status = 'expired';
 
   v_key := format('capture:%s:%s', p_hold_id, p_key);
-  select * into v_entry from public.credit_transactions t
-  where t.user_id = v_user.user_id and t.idempotency_key = v_key;
-  if found then
+  v_entry := purser.find_entry(v_user.user_id, v_key);
+  if v_entry.id is not null then
     if v_entry.amount = -p_amount
        or (p_amount is null and (v_entry.metadata #>> '{hold,captured}')::bigint = v_hold.amount)
     then
