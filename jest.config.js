@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
 
 /** Suites of the whole API. What they prove has to hold on each adapter of the database. */
@@ -34,6 +35,10 @@ const base = {
 export default {
   // A bound against hanging. Nothing is judged by its speed: the machine may have other work.
   testTimeout: 60_000,
+  // Two at least: with one, Jest runs every suite inside its own process, where modules loaded as
+  // ESM are never given back, and a whole run ends without memory. A worker is replaced instead.
+  maxWorkers: Math.max(2, Math.floor(availableParallelism() / 2)),
+  workerIdleMemoryLimit: '1GB',
   reporters: ['default', '<rootDir>/tests/support/reporter.mjs'],
   globalSetup: '<rootDir>/tests/support/globalSetup.js',
   globalTeardown: '<rootDir>/tests/support/globalTeardown.js',
