@@ -63,18 +63,21 @@ export function createPgDatabase(options: PgDatabaseOptions): Database {
   pool.on('error', (error) => {
     options.logger?.warn('A database connection was lost while idle', { error: error.message });
   });
+  // While checked out the pool does not listen, and the server's farewell may come in the same
+  // packet as the end of the handshake: unheard, it would end the process. Whoever waits for an
+  // answer on the connection hears of it there.
+  pool.on('connect', (client) => client.on('error', () => undefined));
   let closing: Promise<void> | null = null;
 
   async function callOnce<T>(text: string, timeoutMs: number, context: AttemptContext): Promise<T> {
     const client = await acquire(pool, settings);
     context.sent = true;
-    const { results, release } = runOn(client, text, timeoutMs + ANSWER_GRACE_MS);
     try {
-      const answer = await results;
-      release();
+      const answer = await runOn(client, text, timeoutMs + ANSWER_GRACE_MS);
+      client.release();
       return answer as T;
     } catch (error) {
-      release(leavesConnectionUsable(error) ? undefined : (error as Error));
+      client.release(leavesConnectionUsable(error) ? undefined : (error as Error));
       throw error;
     }
   }
@@ -138,22 +141,10 @@ async function acquire(pool: pg.Pool, settings: Settings): Promise<pg.PoolClient
   }
 }
 
-/** Runs the message on a checked-out connection; `release` gives it back, or ends it on error. */
-function runOn(client: pg.PoolClient, text: string, answerWithinMs: number) {
-  // While checked out the pool does not listen: a lost connection would end the process. The
-  // query's own promise rejects with the same error.
-  const ignoreDuplicate = () => undefined;
-  client.on('error', ignoreDuplicate);
+/** Runs the message on a checked-out connection: the answer of its last statement. */
+async function runOn(client: pg.PoolClient, text: string, answerWithinMs: number) {
   const query = { text, query_timeout: answerWithinMs };
-  const results = client.query(query).then((result) => {
-    const last = (Array.isArray(result) ? result.at(-1) : result) as pg.QueryResult;
-    return (last.rows[0] as { answer?: unknown } | undefined)?.answer;
-  });
-  return {
-    results,
-    release: (error?: Error) => {
-      client.release(error);
-      client.off('error', ignoreDuplicate);
-    },
-  };
+  const result = await client.query(query);
+  const last = (Array.isArray(result) ? result.at(-1) : result) as pg.QueryResult;
+  return (last.rows[0] as { answer?: unknown } | undefined)?.answer;
 }

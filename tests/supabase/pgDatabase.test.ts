@@ -1,3 +1,4 @@
+import { type AddressInfo, createServer } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import pg from 'pg';
 import type { Database } from '../../src/core/ports.ts';
@@ -82,6 +83,32 @@ describe('repeats', () => {
     const error = await failureOf(db.rpc('t_echo'));
     expect(error).toMatchObject({ code: 'dependency_down', retryAfterSeconds: 1 });
     await expect(db.ping()).rejects.toMatchObject({ code: 'dependency_down' });
+  });
+});
+
+describe('a server that says farewell in the packet that ends the handshake', () => {
+  it('is an unreachable database, and not the end of the process', async () => {
+    const message = (type: string, body: string) => {
+      const length = Buffer.alloc(4);
+      length.writeInt32BE(4 + body.length);
+      return Buffer.concat([Buffer.from(type), length, Buffer.from(body)]);
+    };
+    const fatal = ['SFATAL', 'VFATAL', 'C57P01', 'Mterminating connection', ''].join('\0');
+    const farewell = [message('R', '\0\0\0\0'), message('Z', 'I'), message('E', `${fatal}\0`)];
+    const server = createServer((socket) => {
+      socket.once('data', () => socket.end(Buffer.concat(farewell)));
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    try {
+      const db = open({
+        connectionString: `postgresql://u:p@127.0.0.1:${port}/db?sslmode=disable`,
+        deps: { sleep: async () => undefined },
+      });
+      expect(await failureOf(db.rpc('t_echo'))).toMatchObject({ code: 'dependency_down' });
+    } finally {
+      server.close();
+    }
   });
 });
 

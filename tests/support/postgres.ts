@@ -76,9 +76,9 @@ export async function createTestDatabase(
   await asAdmin((admin) => createFromTemplate(admin, name, options.template ?? TEMPLATE_DATABASE));
   const connectionString = clusterUrl(name);
   const pool = new pg.Pool({ connectionString, max: 10 });
-  pool.on('error', () => {
-    // Tests kill connections on purpose.
-  });
+  // Tests kill connections on purpose, idle ones and others.
+  pool.on('error', () => undefined);
+  pool.on('connect', (client) => client.on('error', () => undefined));
   return {
     name,
     connectionString,

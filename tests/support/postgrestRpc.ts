@@ -44,7 +44,9 @@ export async function startStandIn(options: StandInOptions): Promise<Engine> {
     max: options.poolMax,
     connectionTimeoutMillis: options.acquireTimeoutMs,
   });
-  pool.on('error', () => undefined); // tests end connections on purpose
+  // Tests end connections on purpose, idle ones and others.
+  pool.on('error', () => undefined);
+  pool.on('connect', (client) => client.on('error', () => undefined));
   // The schema cache: read once, and again whenever `notify pgrst, 'reload schema'` says so.
   let routines = loadRoutines(pool, options.schemas);
   await routines;
@@ -235,8 +237,6 @@ async function run(pool: pg.Pool, text: string, caller: Caller) {
           details: error.message,
         });
   });
-  const ignore = () => undefined; // the query itself rejects with the same error
-  client.on('error', ignore);
   let broken: Error | undefined;
   try {
     const results = (await client.query(text)) as unknown as pg.QueryResult[];
@@ -258,6 +258,5 @@ async function run(pool: pg.Pool, text: string, caller: Caller) {
     );
   } finally {
     client.release(broken);
-    client.off('error', ignore);
   }
 }
