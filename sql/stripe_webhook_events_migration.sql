@@ -287,6 +287,8 @@ $$;
 --               {"kind": "customer_deleted", customer_id}
 --               {"kind": "finding", code, subject, user_id, detail}
 --               {"kind": "audit", action, user_id, reason, after}
+--               {"kind": "notify", key, notification, user_id, recipient, data, send_at}: see
+--                 purser.enqueue_notification; after the effects it tells of
 --               {"kind": "stripe_changed", event_type, object_id}
 --               {"kind": "ignore", reason}
 --               {"kind": "park", waiting_for, reason}]   1 to 100, applied in this order
@@ -404,6 +406,10 @@ begin
         insert into public.audit_events (actor, action, user_id, reason, after)
         values (coalesce('stripe:' || p_event_id, 'purser'), v_effect ->> 'action', purser.user_key(v_effect ->> 'user_id'),
           v_effect ->> 'reason', v_effect -> 'after');
+      when 'notify' then
+        -- Nobody is told of what did not come about; the event is worked on again.
+        v_result := jsonb_build_object('outcome',
+          case v_status when 'processed' then purser.enqueue_notification(v_effect) else 'unchanged' end);
       when 'stripe_changed' then
         perform public.invalidate_stripe_cache_from_webhook(v_effect ->> 'event_type', v_effect ->> 'object_id');
       when 'ignore' then

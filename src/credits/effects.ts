@@ -124,6 +124,18 @@ export type Effect =
       reason: string | null;
       after: Record<string, unknown>;
     }
+  | {
+      /** An e-mail into the outbox, at most one per key; see sql/notifications_migration.sql. */
+      kind: 'notify';
+      key: string;
+      notification: string;
+      user_id: string | null;
+      /** Default: the user's own address when it is sent. */
+      recipient?: string;
+      data: Record<string, unknown>;
+      /** ISO 8601; default: at once. */
+      send_at?: string;
+    }
   /** Cached answers of Stripe about the object are old. */
   | { kind: 'stripe_changed'; event_type: string; object_id: string }
   | { kind: 'ignore'; reason: string }
@@ -138,6 +150,7 @@ export interface EffectResult {
     | 'not_found'
     | 'linked'
     | 'exists'
+    | 'queued'
     | 'unchanged'
     | 'illegal';
   user_id?: string | null;

@@ -32,6 +32,7 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string;
   credit_grants: { reads: 'own', service: 'select' },
   credit_holds: { reads: 'own', service: 'select' },
   credit_seals: { reads: 'own', service: 'select' },
+  notifications: { reads: 'own', service: 'select' },
   credit_sources: { reads: 'none', service: 'select' },
   credit_transactions: { reads: 'own', service: 'select' },
   failed_webhooks: EVENT_VIEW,
