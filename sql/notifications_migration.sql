@@ -92,7 +92,7 @@ begin
     when 'claim_link' then
       if not exists (
         select from public.stripe_webhook_events e
-        where e.stripe_event_id = p_message.data ->> 'event_id' and e.status = 'parked')
+        where e.stripe_event_id = p_message.data ->> 'event_id' and e.status not in ('processed', 'ignored'))
       then
         return 'the purchase waits for nobody any more';
       end if;
@@ -180,7 +180,7 @@ $$;
 --   p_outcome        sent | kept (written here, since no transport is set) | dropped | failed
 --   p_delay_seconds  of failed: when to try again; null = the message is dead and needs a person
 --   p_progress       put into its data, for the next attempt
--- The link of a claim is a secret of its reader's, and is taken out once it is sent.
+-- The token of a claim is a secret of its reader's, and is taken out once it is sent.
 -- Answers {outcome: sent | kept | dropped | failed | dead | stale}; stale: the lease was lost. A
 -- repeat under the same lease answers the same.
 -- ---------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ begin
       subject = coalesce(left(p_subject, 500), n.subject),
       next_attempt_at = case v_status when 'failed' then v_now + make_interval(secs => p_delay_seconds) end,
       sent_at = case when v_status in ('sent', 'kept') then v_now end,
-      data = case when v_status = 'sent' and n.kind = 'claim_link' then n.data - 'url' else n.data end
+      data = case when v_status = 'sent' and n.kind = 'claim_link' then n.data - 'token' else n.data end
         || coalesce(p_progress, '{}')
   where n.id = p_id and n.status = 'leased' and n.lease = p_fence;
   if not found and not exists (
