@@ -13,6 +13,8 @@ export const FILE_FUNCTIONS = {
   'credit_explain_migration.sql': 'explain_credit_balance',
   'credit_consistency_migration.sql': 'check_changed_credits',
   'credit_seals_migration.sql': 'seal_credit_entries',
+  'notifications_migration.sql': 'claim_notifications',
+  'alerts_migration.sql': 'raise_alert',
   'checkout_migration.sql': 'record_checkout_session',
   'subscriptions_migration.sql': 'set_subscription_state',
   'stripe_webhook_events_migration.sql': 'apply_webhook_effects',

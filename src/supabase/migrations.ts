@@ -21,6 +21,7 @@ export const AREA_FILES: readonly string[] = [
   'credit_consistency_migration.sql',
   'credit_seals_migration.sql',
   'notifications_migration.sql',
+  'alerts_migration.sql',
   'checkout_migration.sql',
   'subscriptions_migration.sql',
   'stripe_webhook_events_migration.sql',

@@ -23,6 +23,7 @@ const EVENT_VIEW = {
   view: true,
 } as const;
 const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string; view?: true }> = {
+  alerts: { reads: 'admin', service: 'select' },
   audit_events: { reads: 'admin', service: 'select' },
   cache_cleanups: { reads: 'admin', service: 'select' },
   cache_store: { reads: 'none', service: 'delete, select' },
@@ -32,10 +33,10 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string;
   credit_grants: { reads: 'own', service: 'select' },
   credit_holds: { reads: 'own', service: 'select' },
   credit_seals: { reads: 'own', service: 'select' },
-  notifications: { reads: 'own', service: 'select' },
   credit_sources: { reads: 'none', service: 'select' },
   credit_transactions: { reads: 'own', service: 'select' },
   failed_webhooks: EVENT_VIEW,
+  notifications: { reads: 'own', service: 'select' },
   payments: { reads: 'own', service: 'select' },
   purchase_claims: { reads: 'admin', service: 'select' },
   reconciliation_findings: { reads: 'admin', service: 'select' },
@@ -68,6 +69,7 @@ const FUNCTIONS = [
   'check_all_credits',
   'check_changed_credits',
   'claim_job',
+  'claim_notifications',
   'claim_parked_event',
   'claim_webhook_events',
   'cleanup_old_webhook_events',
@@ -79,6 +81,7 @@ const FUNCTIONS = [
   'create_claim_link',
   'delete_old_webhook_events',
   'dry_run',
+  'enqueue_balance_notices',
   'ensure_user',
   'expire_due_credits',
   'explain_credit_balance',
@@ -88,6 +91,7 @@ const FUNCTIONS = [
   'find_user_by_customer',
   'finish_job',
   'get_admin_user',
+  'finish_notification',
   'get_cache_cleanup_history',
   'get_cached_stripe_data',
   'get_checkout_session',
@@ -98,6 +102,7 @@ const FUNCTIONS = [
   'get_hold',
   'get_mirror_records',
   'get_missed_events_state',
+  'get_notification',
   'get_object_events',
   'get_or_create_stripe_customer',
   'get_payment_state',
@@ -114,10 +119,12 @@ const FUNCTIONS = [
   'invalidate_stripe_cache_from_webhook',
   'link_stripe_customer',
   'list_audit_events',
+  'list_alerts',
   'list_credit_transactions',
   'list_dead_letters',
   'list_mirror_changes',
   'list_mirror_records',
+  'list_notifications',
   'list_open_holds',
   'list_webhook_events',
   'list_webhook_replays',
@@ -125,6 +132,7 @@ const FUNCTIONS = [
   'mark_webhook_processed',
   'move_event_cursor',
   'purser_schema_version',
+  'raise_alert',
   'read_stripe_cache',
   'receive_missed_events',
   'receive_webhook_event',
@@ -133,7 +141,10 @@ const FUNCTIONS = [
   'release_hold',
   'requeue_parked_events',
   'requeue_webhook_events',
+  'resolve_alert',
+  'resolve_quiet_alerts',
   'retry_failed_webhooks',
+  'retry_notification',
   'seal_credit_entries',
   'search_users',
   'set_payment_state',
@@ -233,8 +244,18 @@ beforeAll(async () => {
   await callAsService(database.current, 'apply_webhook_effects', {
     p_event_id: null,
     p_fence: null,
-    p_effects: [{ kind: 'finding', code: 'x', subject: 'y' }],
+    p_effects: [
+      { kind: 'finding', code: 'x', subject: 'y' },
+      ...[own, foreign].map((user) => ({
+        kind: 'notify',
+        key: `x:${user}`,
+        notification: 'low_balance',
+        user_id: user,
+        data: {},
+      })),
+    ],
   });
+  await callAsService(database.current, 'raise_alert', { p_alert: { code: 'x', title: 'y' } });
   while ((await callAsService(database.current, 'seal_credit_entries', {})).more) {}
 });
 
