@@ -23,6 +23,7 @@ export const FILE_FUNCTIONS = {
   'cache_store_migration.sql': 'read_stripe_cache',
   'operations_migration.sql': 'claim_job',
   'admin_migration.sql': 'inspect_installation',
+  'health_migration.sql': 'health_figures',
 };
 
 /** Rejects, with the ways to mend it, when the database lacks what this version calls. */
