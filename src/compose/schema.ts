@@ -22,6 +22,8 @@ export const FILE_FUNCTIONS = {
   'stripe_event_replay_migration.sql': 'advance_webhook_replay',
   'cache_store_migration.sql': 'read_stripe_cache',
   'operations_migration.sql': 'claim_job',
+  'admin_migration.sql': 'inspect_installation',
+  'health_migration.sql': 'health_figures',
 };
 
 /** Rejects, with the ways to mend it, when the database lacks what this version calls. */

@@ -29,6 +29,8 @@ export const AREA_FILES: readonly string[] = [
   'stripe_event_replay_migration.sql',
   'cache_store_migration.sql',
   'operations_migration.sql',
+  'admin_migration.sql',
+  'health_migration.sql',
 ];
 
 /** Applied only on demand: a row in public.users for each sign-up. */
