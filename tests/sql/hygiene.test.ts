@@ -100,6 +100,7 @@ const FUNCTIONS = [
   'get_credit_statement',
   'get_event_cursor',
   'get_hold',
+  'get_mirror_records',
   'get_missed_events_state',
   'get_notification',
   'get_object_events',
