@@ -316,7 +316,8 @@ declare
   v_waiting_for text;
   v_user_id text;
   v_repeat boolean := false;
-  v_granted text[] := '{}';
+  -- By key, whom the grants written here went to: a claim may have made it another than they named.
+  v_granted jsonb := '{}';
 begin
   p_effects := purser.with_claimed_users(p_effects);
   if jsonb_typeof(p_effects) is distinct from 'array' or jsonb_array_length(p_effects) > 100 then
@@ -385,7 +386,7 @@ begin
           perform purser.set_checkout_state(v_effect ->> 'session_id', 'credited');
         end if;
         if v_result ->> 'outcome' = 'applied' then
-          v_granted := v_granted || (v_effect ->> 'key');
+          v_granted := v_granted || jsonb_build_object(v_effect ->> 'key', v_result -> 'user_id');
         end if;
       when 'checkout_state' then
         perform purser.set_checkout_state(v_effect ->> 'session_id', v_effect ->> 'state');
@@ -416,8 +417,11 @@ begin
       when 'notify' then
         -- Nobody is told of what did not come about; the event is worked on again.
         v_result := jsonb_build_object('outcome', case
-          when v_status = 'processed' and coalesce(v_effect ->> 'after_grant' = any (v_granted), v_effect ->> 'after_grant' is null)
-          then purser.enqueue_notification(v_effect) else 'unchanged' end);
+          when v_status <> 'processed' then 'unchanged'
+          when v_effect ->> 'after_grant' is null then purser.enqueue_notification(v_effect)
+          when v_granted ? (v_effect ->> 'after_grant') then purser.enqueue_notification(
+            v_effect || jsonb_build_object('user_id', v_granted -> (v_effect ->> 'after_grant')))
+          else 'unchanged' end);
       when 'alert' then
         perform purser.raise_alert(v_effect);
       when 'claim_link' then

@@ -30,6 +30,7 @@ import { SUBSCRIBED_TYPES } from '../webhook/subscribedTypes.ts';
 import { sweepAfterReceipt } from '../webhook/sweepAfterReceipt.ts';
 import { createWebhook } from '../webhook/webhook.ts';
 import type { OpenedDatabase } from './openDatabase.ts';
+import { openNotifications } from './openNotifications.ts';
 import type { OpenedRedis } from './openRedis.ts';
 import type { OpenedStripe } from './openStripe.ts';
 import { checkSchema } from './schema.ts';
@@ -135,6 +136,7 @@ export function assemble(options: AssembleOptions): Assembly {
     logger,
     types: new Set(SUBSCRIBED_TYPES),
   });
+  const outbox = openNotifications({ settings, db, clock, logger, stripe, catalogue, publicUrl });
   const jobs = createJobs(
     { db, clock, logger },
     jobRegistry({
@@ -143,6 +145,7 @@ export function assemble(options: AssembleOptions): Assembly {
       redis: options.redis.store,
       stripeCache,
       missedEvents,
+      outbox,
       keepPayloads: settings.keepPayloads,
     }),
   );
@@ -170,6 +173,8 @@ export function assemble(options: AssembleOptions): Assembly {
     replays: createReplays({ db }),
     missedEvents,
     claims: createClaims({ db, publicUrl }),
+    notifications: outbox.notifications,
+    alerts: outbox.alerts,
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),

@@ -20,6 +20,10 @@ export interface RegistryDeps {
   processing: ProcessDeps;
   stripeCache: StripeCache;
   missedEvents: Pick<MissedEvents, 'run'>;
+  outbox: {
+    send(shouldStop: () => boolean): Promise<Record<string, number>>;
+    writeBalanceNotices(shouldStop: () => boolean): Promise<Record<string, number>>;
+  };
   /** Whether the clean-up spares events that wrote entries. */
   keepPayloads: boolean;
 }
@@ -31,7 +35,7 @@ const CLEANUP_PAGE = 1000;
 
 /** Every job there is, with its pace. */
 export function jobRegistry(deps: RegistryDeps): Job[] {
-  const { db, redis, processing, stripeCache, missedEvents, keepPayloads } = deps;
+  const { db, redis, processing, stripeCache, missedEvents, outbox, keepPayloads } = deps;
   const { logger, clock } = processing;
   const nowMs = () => clock.now().getTime();
   const mirrorRepair = createMirrorRepair({ db, redis, logger, nowMs });
@@ -67,6 +71,22 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       maxRunSeconds: 20,
       perProcess: redis.kind === 'memory',
       run: async (shouldStop) => ({ ...(await mirrorRepair.run(shouldStop)) }),
+    },
+    {
+      // Before the sending, so that a tick also sends what it finds.
+      name: 'balance-notices',
+      everySeconds: 60,
+      leaseSeconds: 120,
+      maxRunSeconds: 30,
+      run: (shouldStop) => outbox.writeBalanceNotices(shouldStop),
+    },
+    {
+      // A last batch may still wait for a mail server that hangs.
+      name: 'notifications',
+      everySeconds: 5,
+      leaseSeconds: 120,
+      maxRunSeconds: 30,
+      run: (shouldStop) => outbox.send(shouldStop),
     },
     {
       name: 'expire-credits',

@@ -6,6 +6,7 @@ import { creditRoutes } from './credits.ts';
 import { explainRoutes } from './explain.ts';
 import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
+import { notificationRoutes } from './notifications.ts';
 import { operationRoutes } from './operations.ts';
 import { paymentRoutes } from './payments.ts';
 import { subscriptionRoutes } from './subscriptions.ts';
@@ -28,5 +29,6 @@ export const routes: readonly Route[] = [
   ...paymentRoutes,
   ...operationRoutes,
   ...webhookAdminRoutes,
+  ...notificationRoutes,
   ...healthRoutes,
 ];

@@ -12,6 +12,7 @@ import type { CreditTransaction } from '../../../src/credits/credits.types.ts';
 import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
+import { notificationDomains } from './notificationDomains.ts';
 import { webhookDomains } from './webhookDomains.ts';
 
 export const SERVICE_KEY = 'service-key-0123456789-0123456789-abcdef';
@@ -81,6 +82,8 @@ type Domains = Pick<
   | 'replays'
   | 'missedEvents'
   | 'claims'
+  | 'notifications'
+  | 'alerts'
   | 'jobs'
 >;
 
@@ -422,6 +425,7 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
       async idle() {},
     },
     ...webhookDomains(record),
+    ...notificationDomains(record),
     jobs: {
       names: ['webhook-sweep'],
       async run(name, actor) {
@@ -491,6 +495,8 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     replays: domains.replays,
     missedEvents: domains.missedEvents,
     claims: domains.claims,
+    notifications: domains.notifications,
+    alerts: domains.alerts,
     jobs: domains.jobs,
     catalogue: {
       cost(feature, units) {
