@@ -1,6 +1,6 @@
 -- Purser: the inbox of Stripe events and the function that turns an event into money.
 --
--- Paste after subscriptions_migration.sql, or run `npm run migrate`. Safe to run again.
+-- Paste after dunning_migration.sql, or run `npm run migrate`. Safe to run again.
 --
 -- An event is a row before anything is done about it. Its status leads:
 --   in flight  received (due at next_attempt_at), leased (somebody works on it until
@@ -289,6 +289,7 @@ $$;
 --               {"kind": "audit", action, user_id, reason, after}
 --               {"kind": "notify", key, notification, user_id, recipient, data, send_at}: see
 --                 purser.enqueue_notification; after the effects it tells of
+--               {"kind": "dunning", ...}: see purser.note_dunning; after the subscription's state
 --               {"kind": "stripe_changed", event_type, object_id}
 --               {"kind": "ignore", reason}
 --               {"kind": "park", waiting_for, reason}]   1 to 100, applied in this order
@@ -410,6 +411,10 @@ begin
         -- Nobody is told of what did not come about; the event is worked on again.
         v_result := jsonb_build_object('outcome',
           case v_status when 'processed' then purser.enqueue_notification(v_effect) else 'unchanged' end);
+      when 'dunning' then
+        v_result := jsonb_build_object('outcome', case v_status
+          when 'processed' then purser.note_dunning(v_effect, coalesce('stripe:' || p_event_id, v_effect ->> 'actor', 'purser'))
+          else 'unchanged' end);
       when 'stripe_changed' then
         perform public.invalidate_stripe_cache_from_webhook(v_effect ->> 'event_type', v_effect ->> 'object_id');
       when 'ignore' then

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { PurserError } from '../core/errors.ts';
 import { type CatalogueFile, catalogueSchema } from './catalogueSchema.ts';
 import { defaultCatalogue } from './defaultCatalogue.ts';
+import { type DunningPolicy, toDunningPolicy } from './dunningPolicy.ts';
 
 export interface Pack {
   kind: 'pack';
@@ -34,6 +35,7 @@ export interface Plan {
   rollover: boolean;
   tier: string;
   quotas: Record<string, number>;
+  dunning: DunningPolicy;
 }
 
 export type CatalogueEntry = Pack | Plan;
@@ -50,6 +52,8 @@ export interface Catalogue {
   packs: Pack[];
   plans: Plan[];
   freePlan: { id: string; welcomeCredits: number; quotas: Record<string, number> };
+  /** For subscriptions whose plan has no policy of its own. */
+  dunning: DunningPolicy;
   /** The entry of that catalogue id, or null. */
   entry(id: string): CatalogueEntry | null;
   /** The entry a Stripe price belongs to: by price id, then look-up key, then product id. */
@@ -74,7 +78,11 @@ function toPack(id: string, pack: NonNullable<CatalogueFile['packs']>[string]): 
   };
 }
 
-function toPlan(id: string, plan: NonNullable<CatalogueFile['plans']>[string]): Plan {
+function toPlan(
+  id: string,
+  plan: NonNullable<CatalogueFile['plans']>[string],
+  common: CatalogueFile['dunning'],
+): Plan {
   return {
     kind: 'plan',
     id,
@@ -91,6 +99,7 @@ function toPlan(id: string, plan: NonNullable<CatalogueFile['plans']>[string]): 
     rollover: plan.rollover ?? true,
     tier: plan.tier ?? id,
     quotas: plan.quotas ?? {},
+    dunning: toDunningPolicy({ ...common, ...plan.dunning }, `plans.${id}.dunning`),
   };
 }
 
@@ -131,7 +140,9 @@ export function createCatalogue(source: unknown, origin = 'the catalogue'): Cata
   }
   const file = parsed.data;
   const packs = Object.entries(file.packs ?? {}).map(([id, pack]) => toPack(id, pack));
-  const plans = Object.entries(file.plans ?? {}).map(([id, plan]) => toPlan(id, plan));
+  const plans = Object.entries(file.plans ?? {}).map(([id, plan]) =>
+    toPlan(id, plan, file.dunning),
+  );
   const entries: CatalogueEntry[] = [...packs, ...plans];
   const ambiguity = findAmbiguity(entries);
   if (ambiguity !== null) {
@@ -154,6 +165,7 @@ export function createCatalogue(source: unknown, origin = 'the catalogue'): Cata
       welcomeCredits: file.free_plan?.welcome_credits ?? 0,
       quotas: file.free_plan?.quotas ?? {},
     },
+    dunning: toDunningPolicy(file.dunning, 'dunning'),
     entry: (id) => byId.get(id) ?? null,
     entryOfPrice(price) {
       const productId = typeof price.product === 'string' ? price.product : price.product?.id;

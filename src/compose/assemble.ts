@@ -6,16 +6,20 @@ import { createLifecycle, type Lifecycle } from '../api/lifecycle.ts';
 import type { Catalogue } from '../catalogue/catalogue.ts';
 import { createCheckout } from '../checkout/checkout.ts';
 import { createPrices, type Prices } from '../checkout/prices.ts';
+import { settleInvoice } from '../checkout/settleInvoice.ts';
 import { createStripeCache } from '../checkout/stripeCache.ts';
 import type { Settings } from '../config.ts';
 import type { Clock, Database, Logger, RunAfterResponse } from '../core/ports.ts';
 import { createCorrections } from '../credits/corrections.ts';
 import { createCredits } from '../credits/credits.ts';
 import { createDryRun } from '../credits/dryRun.ts';
+import { applyEffects } from '../credits/effects.ts';
 import { createExplain } from '../credits/explain.ts';
 import { createHolds } from '../credits/holds.ts';
 import { createMirror, type Mirror } from '../credits/mirror.ts';
 import { createPayments } from '../credits/payments.ts';
+import { createDunning } from '../dunning/cases.ts';
+import type { DunningDeps } from '../dunning/runDunning.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
@@ -135,6 +139,16 @@ export function assemble(options: AssembleOptions): Assembly {
     logger,
     types: new Set(SUBSCRIBED_TYPES),
   });
+  const dunning: DunningDeps = {
+    db,
+    stripe,
+    catalogue,
+    clock,
+    logger,
+    random: Math.random,
+    settleInvoice: (invoiceId, at) => settleInvoice(shared, invoiceId, at),
+    apply: (effects) => applyEffects({ db, redis, mirror, logger }, null, effects),
+  };
   const jobs = createJobs(
     { db, clock, logger },
     jobRegistry({
@@ -143,6 +157,7 @@ export function assemble(options: AssembleOptions): Assembly {
       redis: options.redis.store,
       stripeCache,
       missedEvents,
+      dunning,
       keepPayloads: settings.keepPayloads,
     }),
   );
@@ -170,6 +185,7 @@ export function assemble(options: AssembleOptions): Assembly {
     replays: createReplays({ db }),
     missedEvents,
     claims: createClaims({ db }),
+    dunning: createDunning(dunning),
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),
