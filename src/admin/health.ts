@@ -108,7 +108,8 @@ export function createHealth({ db, redis, alerts, logger, jobs }: HealthDeps): H
   }
 
   async function settle(code: string, broken: (() => Parameters<Alerts['raise']>[0]) | null) {
-    if (broken === null) return (await alerts.resolve(code)).outcome === 'resolved' ? 'resolved' : 'none';
+    if (broken === null)
+      return (await alerts.resolve(code)).outcome === 'resolved' ? 'resolved' : 'none';
     const { outcome } = await alerts.raise(broken());
     return outcome === 'opened' ? 'raised' : 'none';
   }
@@ -130,7 +131,16 @@ export function createHealth({ db, redis, alerts, logger, jobs }: HealthDeps): H
       for (const rule of HEALTH_RULES.filter(({ alert }) => alert)) {
         const found = broken.get(rule.code);
         const severity = rule.severity === 'critical' ? 'critical' : 'warning';
-        const raise = found && (() => ({ code: rule.code, severity, title: rule.title, detail: found.detail, link: rule.link }) as const);
+        const raise =
+          found &&
+          (() =>
+            ({
+              code: rule.code,
+              severity,
+              title: rule.title,
+              detail: found.detail,
+              link: rule.link,
+            }) as const);
         counts[await settle(rule.code, raise ?? null)] += 1;
       }
       const score = report.health_score;
@@ -151,7 +161,12 @@ export function createHealth({ db, redis, alerts, logger, jobs }: HealthDeps): H
         )
       ] += 1;
       if (low) logger.warn(`The health score is ${score}`, { deductions: report.deductions });
-      return { health_score: score, broken: [...broken.keys()], raised: counts.raised, resolved: counts.resolved };
+      return {
+        health_score: score,
+        broken: [...broken.keys()],
+        raised: counts.raised,
+        resolved: counts.resolved,
+      };
     },
   };
 }

@@ -4,6 +4,7 @@ import type { Database, RedisStore } from '../core/ports.ts';
 import { checkConsistency, checkEverything } from '../credits/checkConsistency.ts';
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
+import { type DunningDeps, runDunning } from '../dunning/runDunning.ts';
 import { cleanSubscriptionCache } from '../subscriptions/subscriptions.ts';
 import { deleteOldEvents } from '../webhook/inbox.ts';
 import { MISSED_EVENTS, type MissedEvents } from '../webhook/missedEvents.ts';
@@ -24,6 +25,7 @@ export interface RegistryDeps {
     send(shouldStop: () => boolean): Promise<Record<string, number>>;
     writeBalanceNotices(shouldStop: () => boolean): Promise<Record<string, number>>;
   };
+  dunning: DunningDeps;
   /** Whether the clean-up spares events that wrote entries. */
   keepPayloads: boolean;
 }
@@ -35,7 +37,7 @@ const CLEANUP_PAGE = 1000;
 
 /** Every job there is, with its pace. */
 export function jobRegistry(deps: RegistryDeps): Job[] {
-  const { db, redis, processing, stripeCache, missedEvents, outbox, keepPayloads } = deps;
+  const { db, redis, processing, stripeCache, missedEvents, outbox, dunning, keepPayloads } = deps;
   const { logger, clock } = processing;
   const nowMs = () => clock.now().getTime();
   const mirrorRepair = createMirrorRepair({ db, redis, logger, nowMs });
@@ -63,6 +65,14 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       leaseSeconds: 90,
       maxRunSeconds: 30,
       run: (shouldStop) => sweepInbox(processing, shouldStop),
+    },
+    {
+      // Steps are days apart; the first mail of a case goes out with its event.
+      name: 'dunning',
+      everySeconds: 300,
+      leaseSeconds: 180,
+      maxRunSeconds: 60,
+      run: async (shouldStop) => ({ ...(await runDunning(dunning, shouldStop)) }),
     },
     {
       name: 'mirror-repair',
