@@ -1,4 +1,7 @@
 import type express from 'express';
+import { createAudit } from '../admin/audit.ts';
+import { createHealth } from '../admin/health.ts';
+import { createAdminUsers } from '../admin/users.ts';
 import { createApp } from '../api/app.ts';
 import type { HealthChecks, Money } from '../api/deps.ts';
 import { createTokenVerifier } from '../api/identity/tokens.ts';
@@ -18,6 +21,7 @@ import { createMirror, type Mirror } from '../credits/mirror.ts';
 import { createPayments } from '../credits/payments.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
+import { createAlerts } from '../notifications/alerts.ts';
 import { requestContext } from '../observability/requestContext.ts';
 import { createSubscriptionSettlement } from '../subscriptions/settleSubscription.ts';
 import { createSubscriptions } from '../subscriptions/subscriptions.ts';
@@ -135,6 +139,7 @@ export function assemble(options: AssembleOptions): Assembly {
     logger,
     types: new Set(SUBSCRIBED_TYPES),
   });
+  const subscriptionHealth = createHealth({ db, redis, alerts: createAlerts({ db }), logger });
   const jobs = createJobs(
     { db, clock, logger },
     jobRegistry({
@@ -143,6 +148,7 @@ export function assemble(options: AssembleOptions): Assembly {
       redis: options.redis.store,
       stripeCache,
       missedEvents,
+      health: subscriptionHealth,
       keepPayloads: settings.keepPayloads,
     }),
   );
@@ -170,6 +176,9 @@ export function assemble(options: AssembleOptions): Assembly {
     replays: createReplays({ db }),
     missedEvents,
     claims: createClaims({ db }),
+    audit: createAudit({ db }),
+    adminUsers: createAdminUsers({ db, redis }),
+    subscriptionHealth,
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),
