@@ -175,7 +175,7 @@ export function assemble(options: AssembleOptions): Assembly {
     eventLog: createEventLog({ db }),
     replays: createReplays({ db }),
     missedEvents,
-    claims: createClaims({ db }),
+    claims: createClaims({ db, publicUrl }),
     audit: createAudit({ db }),
     adminUsers: createAdminUsers({ db, redis }),
     subscriptionHealth,
