@@ -104,7 +104,8 @@ export function createHealth({ db, redis, alerts, logger }: HealthDeps): Health 
   }
 
   async function settle(code: string, broken: (() => Parameters<Alerts['raise']>[0]) | null) {
-    if (broken === null) return (await alerts.resolve(code)).outcome === 'resolved' ? 'resolved' : 'none';
+    if (broken === null)
+      return (await alerts.resolve(code)).outcome === 'resolved' ? 'resolved' : 'none';
     const { outcome } = await alerts.raise(broken());
     return outcome === 'opened' ? 'raised' : 'none';
   }
@@ -126,7 +127,16 @@ export function createHealth({ db, redis, alerts, logger }: HealthDeps): Health 
       for (const rule of HEALTH_RULES.filter(({ alert }) => alert)) {
         const found = broken.get(rule.code);
         const severity = rule.severity === 'critical' ? 'critical' : 'warning';
-        const raise = found && (() => ({ code: rule.code, severity, title: rule.title, detail: found.detail, link: rule.link }) as const);
+        const raise =
+          found &&
+          (() =>
+            ({
+              code: rule.code,
+              severity,
+              title: rule.title,
+              detail: found.detail,
+              link: rule.link,
+            }) as const);
         counts[await settle(rule.code, raise ?? null)] += 1;
       }
       const score = report.health_score;
@@ -147,7 +157,12 @@ export function createHealth({ db, redis, alerts, logger }: HealthDeps): Health 
         )
       ] += 1;
       if (low) logger.warn(`The health score is ${score}`, { deductions: report.deductions });
-      return { health_score: score, broken: [...broken.keys()], raised: counts.raised, resolved: counts.resolved };
+      return {
+        health_score: score,
+        broken: [...broken.keys()],
+        raised: counts.raised,
+        resolved: counts.resolved,
+      };
     },
   };
 }

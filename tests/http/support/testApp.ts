@@ -12,6 +12,7 @@ import type { CreditTransaction } from '../../../src/credits/credits.types.ts';
 import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
+import { adminDomains } from './adminDomains.ts';
 import { webhookDomains } from './webhookDomains.ts';
 
 export const SERVICE_KEY = 'service-key-0123456789-0123456789-abcdef';
@@ -81,6 +82,9 @@ type Domains = Pick<
   | 'replays'
   | 'missedEvents'
   | 'claims'
+  | 'audit'
+  | 'adminUsers'
+  | 'subscriptionHealth'
   | 'jobs'
 >;
 
@@ -422,6 +426,7 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
       async idle() {},
     },
     ...webhookDomains(record),
+    ...adminDomains(record),
     jobs: {
       names: ['webhook-sweep'],
       async run(name, actor) {
@@ -491,6 +496,9 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     replays: domains.replays,
     missedEvents: domains.missedEvents,
     claims: domains.claims,
+    audit: domains.audit,
+    adminUsers: domains.adminUsers,
+    subscriptionHealth: domains.subscriptionHealth,
     jobs: domains.jobs,
     catalogue: {
       cost(feature, units) {
