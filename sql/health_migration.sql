@@ -66,11 +66,11 @@ returns jsonb language plpgsql stable set search_path = '' as $$
 begin
   return (
     select jsonb_build_object(
-      'missing_purchase_records', count(*) filter (where f.code like 'missing\_%'),
+      'missing_purchase_records', count(*) filter (where f.code like 'missing\_%' or f.code = 'unassigned_purchase'),
       'orphaned_purchases', count(*) filter (where f.code like 'orphan%' or f.code = 'unpaid_grant'),
       'drifted_users', count(distinct f.user_id) filter (where f.code like 'credit\_drift\_%'),
       'open_findings', count(*) filter (where f.code not like 'missing\_%' and f.code not like 'orphan%'
-        and f.code <> 'unpaid_grant' and f.code not like 'credit\_drift\_%'))
+        and f.code not in ('unassigned_purchase', 'unpaid_grant') and f.code not like 'credit\_drift\_%'))
     from public.reconciliation_findings f where f.resolved_at is null);
 end
 $$;
