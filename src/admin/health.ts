@@ -18,8 +18,6 @@ export interface HealthDeps {
   redis: Pick<RedisStore, 'readCursor'>;
   alerts: Pick<Alerts, 'raise' | 'resolve'>;
   logger: Logger;
-  /** The jobs that should run, with their pace; those of each process' own memory left out. */
-  jobs: () => { name: string; everySeconds: number }[];
 }
 
 /** What is broken of the rules, the worst first. Pure. */
@@ -74,14 +72,12 @@ export function toReport(figures: HealthFigures): HealthReport {
 }
 
 /** Tells how well the installation is, by the table of rules. */
-export function createHealth({ db, redis, alerts, logger, jobs }: HealthDeps): Health {
+export function createHealth({ db, redis, alerts, logger }: HealthDeps): Health {
   let last: HealthReport | null = null;
 
   async function look(): Promise<HealthFigures> {
     const since = await mirrorSince();
-    const paces = Object.fromEntries(jobs().map(({ name, everySeconds }) => [name, everySeconds]));
     const figures = await db.rpc<Partial<HealthFigures>>('health_figures', {
-      p_jobs: paces,
       p_mirror_since: since.known,
     });
     return {

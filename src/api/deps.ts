@@ -1,3 +1,5 @@
+import type { AdminUsers, Audit } from '../admin/admin.types.ts';
+import type { Health } from '../admin/health.types.ts';
 import type { Checkout } from '../checkout/checkout.types.ts';
 import type { Settings } from '../config.ts';
 import type { Clock, Logger } from '../core/ports.ts';
@@ -61,6 +63,9 @@ export interface AppDeps extends Money {
   notifications: Notifications;
   alerts: Alerts;
   dunning: Dunning;
+  audit: Audit;
+  adminUsers: AdminUsers;
+  subscriptionHealth: Health;
   jobs: Jobs & { tick(): Promise<JobRun[]> };
   catalogue: { cost(feature: string, units: number): number };
   tokens: TokenVerifier;

@@ -1,4 +1,7 @@
 import type express from 'express';
+import { createAudit } from '../admin/audit.ts';
+import { createHealth } from '../admin/health.ts';
+import { createAdminUsers } from '../admin/users.ts';
 import { createApp } from '../api/app.ts';
 import type { HealthChecks, Money } from '../api/deps.ts';
 import { createTokenVerifier } from '../api/identity/tokens.ts';
@@ -151,6 +154,7 @@ export function assemble(options: AssembleOptions): Assembly {
     settleInvoice: (invoiceId, at) => settleInvoice(shared, invoiceId, at),
     apply: (effects) => applyEffects({ db, redis, mirror, logger }, null, effects),
   };
+  const subscriptionHealth = createHealth({ db, redis, alerts: outbox.alerts, logger });
   const jobs = createJobs(
     { db, clock, logger },
     jobRegistry({
@@ -161,6 +165,7 @@ export function assemble(options: AssembleOptions): Assembly {
       missedEvents,
       outbox,
       dunning,
+      health: subscriptionHealth,
       keepPayloads: settings.keepPayloads,
     }),
   );
@@ -191,6 +196,9 @@ export function assemble(options: AssembleOptions): Assembly {
     notifications: outbox.notifications,
     alerts: outbox.alerts,
     dunning: createDunning(dunning),
+    audit: createAudit({ db }),
+    adminUsers: createAdminUsers({ db, redis }),
+    subscriptionHealth,
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),

@@ -1,4 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
+import type { Health } from '../admin/health.types.ts';
 import type { StripeCache } from '../checkout/stripeCache.ts';
 import type { Database, RedisStore } from '../core/ports.ts';
 import { checkConsistency, checkEverything } from '../credits/checkConsistency.ts';
@@ -26,6 +27,7 @@ export interface RegistryDeps {
     writeBalanceNotices(shouldStop: () => boolean): Promise<Record<string, number>>;
   };
   dunning: DunningDeps;
+  health: Pick<Health, 'check'>;
   /** Whether the clean-up spares events that wrote entries. */
   keepPayloads: boolean;
 }
@@ -37,7 +39,17 @@ const CLEANUP_PAGE = 1000;
 
 /** Every job there is, with its pace. */
 export function jobRegistry(deps: RegistryDeps): Job[] {
-  const { db, redis, processing, stripeCache, missedEvents, outbox, dunning, keepPayloads } = deps;
+  const {
+    db,
+    redis,
+    processing,
+    stripeCache,
+    missedEvents,
+    outbox,
+    dunning,
+    health,
+    keepPayloads,
+  } = deps;
   const { logger, clock } = processing;
   const nowMs = () => clock.now().getTime();
   const mirrorRepair = createMirrorRepair({ db, redis, logger, nowMs });
@@ -134,6 +146,13 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       maxRunSeconds: 50,
       run: (shouldStop, context) =>
         checkEverything({ db, redis, logger, nowMs, pause }, shouldStop, context),
+    },
+    {
+      name: 'health-check',
+      everySeconds: 3_600,
+      leaseSeconds: 120,
+      maxRunSeconds: 60,
+      run: async () => ({ ...(await health.check()) }),
     },
     {
       name: 'subscription_cache_cleanup',

@@ -1,4 +1,5 @@
 import type { Route } from '../defineRoute.ts';
+import { adminRoutes } from './admin.ts';
 import { checkoutRoutes } from './checkout.ts';
 import { consumeBatchRoutes } from './consumeBatch.ts';
 import { correctionRoutes } from './corrections.ts';
@@ -32,5 +33,6 @@ export const routes: readonly Route[] = [
   ...webhookAdminRoutes,
   ...notificationRoutes,
   ...dunningRoutes,
+  ...adminRoutes,
   ...healthRoutes,
 ];

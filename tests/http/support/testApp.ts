@@ -12,6 +12,7 @@ import type { CreditTransaction } from '../../../src/credits/credits.types.ts';
 import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
+import { adminDomains } from './adminDomains.ts';
 import { dunningDomain } from './dunningDomain.ts';
 import { notificationDomains } from './notificationDomains.ts';
 import { webhookDomains } from './webhookDomains.ts';
@@ -86,6 +87,9 @@ type Domains = Pick<
   | 'notifications'
   | 'alerts'
   | 'dunning'
+  | 'audit'
+  | 'adminUsers'
+  | 'subscriptionHealth'
   | 'jobs'
 >;
 
@@ -429,6 +433,7 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
     ...webhookDomains(record),
     ...notificationDomains(record),
     dunning: dunningDomain(record),
+    ...adminDomains(record),
     jobs: {
       names: ['webhook-sweep'],
       async run(name, actor) {
@@ -501,6 +506,9 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     notifications: domains.notifications,
     alerts: domains.alerts,
     dunning: domains.dunning,
+    audit: domains.audit,
+    adminUsers: domains.adminUsers,
+    subscriptionHealth: domains.subscriptionHealth,
     jobs: domains.jobs,
     catalogue: {
       cost(feature, units) {
