@@ -19,6 +19,7 @@ import { createPayments } from '../credits/payments.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
+import { createReconcile } from '../reconcile/reconcile.ts';
 import { createSubscriptionSettlement } from '../subscriptions/settleSubscription.ts';
 import { createSubscriptions } from '../subscriptions/subscriptions.ts';
 import { createClaims } from '../webhook/claims.ts';
@@ -135,6 +136,11 @@ export function assemble(options: AssembleOptions): Assembly {
     logger,
     types: new Set(SUBSCRIBED_TYPES),
   });
+  const reconcile = createReconcile({
+    ...shared,
+    redis: options.redis.store,
+    livemode: settings.mode === 'live',
+  });
   const jobs = createJobs(
     { db, clock, logger },
     jobRegistry({
@@ -143,6 +149,7 @@ export function assemble(options: AssembleOptions): Assembly {
       redis: options.redis.store,
       stripeCache,
       missedEvents,
+      reconcile,
       keepPayloads: settings.keepPayloads,
     }),
   );
@@ -170,6 +177,7 @@ export function assemble(options: AssembleOptions): Assembly {
     replays: createReplays({ db }),
     missedEvents,
     claims: createClaims({ db }),
+    reconcile,
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),

@@ -41,11 +41,18 @@ export function createMemoryRedis({ nowMs }: MemoryRedisOptions): RedisStore {
     return { outcome: 'applied' };
   }
 
+  function read(userId: string): MirrorRecord | null {
+    const stored = mirrors.get(creditsKey(userId));
+    return stored === undefined ? null : { ...stored.record };
+  }
+
   return {
     kind: 'memory',
     async readMirror(userId) {
-      const stored = mirrors.get(creditsKey(userId));
-      return stored === undefined ? null : { ...stored.record };
+      return read(userId);
+    },
+    async readMirrors(userIds) {
+      return userIds.map(read);
     },
     async writeMirror(userId, record) {
       return write(userId, record);

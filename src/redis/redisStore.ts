@@ -42,8 +42,12 @@ export function createRedisStore({ kind, connection, keyLocking }: RedisStoreOpt
     kind,
 
     async readMirror(userId) {
-      const reply = await connection.send(['HMGET', creditsKey(userId), ...MIRROR_FIELDS]);
-      return isWrongType(reply) ? null : decodeMirror(accept(reply));
+      return readCopy(await connection.send(hashOf(userId)));
+    },
+
+    async readMirrors(userIds) {
+      if (userIds.length === 0) return [];
+      return (await connection.sendAll(userIds.map(hashOf))).map(readCopy);
     },
 
     async writeMirror(userId, record) {
@@ -121,6 +125,14 @@ export function createRedisStore({ kind, connection, keyLocking }: RedisStoreOpt
 
     close: () => connection.close(),
   };
+}
+
+function hashOf(userId: string): string[] {
+  return ['HMGET', creditsKey(userId), ...MIRROR_FIELDS];
+}
+
+function readCopy(reply: Reply): MirrorRecord | null {
+  return isWrongType(reply) ? null : decodeMirror(accept(reply));
 }
 
 function isWrongType(reply: Reply): boolean {

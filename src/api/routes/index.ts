@@ -8,6 +8,7 @@ import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
 import { operationRoutes } from './operations.ts';
 import { paymentRoutes } from './payments.ts';
+import { reconcileRoutes } from './reconcile.ts';
 import { subscriptionRoutes } from './subscriptions.ts';
 import { userRoutes } from './users.ts';
 import { webhookAdminRoutes } from './webhookAdmin.ts';
@@ -28,5 +29,6 @@ export const routes: readonly Route[] = [
   ...paymentRoutes,
   ...operationRoutes,
   ...webhookAdminRoutes,
+  ...reconcileRoutes,
   ...healthRoutes,
 ];

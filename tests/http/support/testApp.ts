@@ -12,6 +12,7 @@ import type { CreditTransaction } from '../../../src/credits/credits.types.ts';
 import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
+import { reconcileDomain } from './reconcileDomain.ts';
 import { webhookDomains } from './webhookDomains.ts';
 
 export const SERVICE_KEY = 'service-key-0123456789-0123456789-abcdef';
@@ -81,6 +82,7 @@ type Domains = Pick<
   | 'replays'
   | 'missedEvents'
   | 'claims'
+  | 'reconcile'
   | 'jobs'
 >;
 
@@ -422,6 +424,7 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
       async idle() {},
     },
     ...webhookDomains(record),
+    reconcile: reconcileDomain(record),
     jobs: {
       names: ['webhook-sweep'],
       async run(name, actor) {
@@ -487,6 +490,7 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     replays: domains.replays,
     missedEvents: domains.missedEvents,
     claims: domains.claims,
+    reconcile: domains.reconcile,
     jobs: domains.jobs,
     catalogue: {
       cost(feature, units) {
