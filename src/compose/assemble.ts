@@ -176,7 +176,7 @@ export function assemble(options: AssembleOptions): Assembly {
     eventLog: createEventLog({ db }),
     replays: createReplays({ db }),
     missedEvents,
-    claims: createClaims({ db }),
+    claims: createClaims({ db, publicUrl }),
     reconcile,
     jobs,
     catalogue,

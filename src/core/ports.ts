@@ -3,7 +3,8 @@
  * implementations do. Stripe has none: the official SDK talks to Stripe or to the sandbox.
  */
 
-export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+export type Json = null | boolean | number | string | Json[] | JsonObject;
+export type JsonObject = { [key: string]: Json };
 
 /** Arguments of a database function by parameter name; objects and arrays travel as `jsonb`. */
 export type RpcArgs = Record<string, Json | undefined>;

@@ -28,6 +28,11 @@ export function createMemoryRedis({ nowMs }: MemoryRedisOptions): RedisStore {
     }
   }
 
+  function read(userId: string): MirrorRecord | null {
+    const stored = mirrors.get(creditsKey(userId));
+    return stored === undefined ? null : { ...stored.record };
+  }
+
   function write(userId: string, record: MirrorRecord): MirrorWrite {
     const key = creditsKey(userId);
     const stored = mirrors.get(key)?.record;
@@ -39,11 +44,6 @@ export function createMemoryRedis({ nowMs }: MemoryRedisOptions): RedisStore {
     }
     keepNewest(mirrors, key, { userId, record: { ...record } }, MIRRORS_MAX);
     return { outcome: 'applied' };
-  }
-
-  function read(userId: string): MirrorRecord | null {
-    const stored = mirrors.get(creditsKey(userId));
-    return stored === undefined ? null : { ...stored.record };
   }
 
   return {

@@ -42,12 +42,13 @@ export function createRedisStore({ kind, connection, keyLocking }: RedisStoreOpt
     kind,
 
     async readMirror(userId) {
-      return readCopy(await connection.send(hashOf(userId)));
+      return decodeReply(await connection.send(readCommand(userId)));
     },
 
     async readMirrors(userIds) {
       if (userIds.length === 0) return [];
-      return (await connection.sendAll(userIds.map(hashOf))).map(readCopy);
+      const replies = await connection.sendAll(userIds.map(readCommand));
+      return userIds.map((_, index) => decodeReply(replies[index]));
     },
 
     async writeMirror(userId, record) {
@@ -127,15 +128,13 @@ export function createRedisStore({ kind, connection, keyLocking }: RedisStoreOpt
   };
 }
 
-function hashOf(userId: string): string[] {
-  return ['HMGET', creditsKey(userId), ...MIRROR_FIELDS];
-}
+const readCommand = (userId: string) => ['HMGET', creditsKey(userId), ...MIRROR_FIELDS];
 
-function readCopy(reply: Reply): MirrorRecord | null {
+function decodeReply(reply: Reply | undefined): MirrorRecord | null {
   return isWrongType(reply) ? null : decodeMirror(accept(reply));
 }
 
-function isWrongType(reply: Reply): boolean {
+function isWrongType(reply: Reply | undefined): boolean {
   return reply instanceof RedisReplyError && reply.code === 'WRONGTYPE';
 }
 

@@ -434,6 +434,10 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
         }
         return run(name);
       },
+      async list() {
+        record('listJobs');
+        return { as_of: '2026-11-20T12:00:00.000Z', jobs: [] };
+      },
       async tick() {
         record('tick');
         return [run('webhook-sweep')];
