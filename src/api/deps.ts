@@ -13,6 +13,7 @@ import type { Dunning } from '../dunning/dunning.types.ts';
 import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
 import type { Alerts } from '../notifications/alerts.ts';
 import type { Notifications } from '../notifications/notifications.ts';
+import type { Reconcile } from '../reconcile/reconcile.types.ts';
 import type { Subscriptions } from '../subscriptions/subscriptions.types.ts';
 import type { Claims } from '../webhook/claims.ts';
 import type { EventLog } from '../webhook/eventLog.types.ts';
@@ -66,6 +67,7 @@ export interface AppDeps extends Money {
   audit: Audit;
   adminUsers: AdminUsers;
   subscriptionHealth: Health;
+  reconcile: Reconcile;
   jobs: Jobs & { tick(): Promise<JobRun[]> };
   catalogue: { cost(feature: string, units: number): number };
   tokens: TokenVerifier;

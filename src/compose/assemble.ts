@@ -26,6 +26,7 @@ import type { DunningDeps } from '../dunning/runDunning.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
+import { createReconcile } from '../reconcile/reconcile.ts';
 import { createSubscriptionSettlement } from '../subscriptions/settleSubscription.ts';
 import { createSubscriptions } from '../subscriptions/subscriptions.ts';
 import { createClaims } from '../webhook/claims.ts';
@@ -155,6 +156,11 @@ export function assemble(options: AssembleOptions): Assembly {
     apply: (effects) => applyEffects({ db, redis, mirror, logger }, null, effects),
   };
   const subscriptionHealth = createHealth({ db, redis, alerts: outbox.alerts, logger });
+  const reconcile = createReconcile({
+    ...shared,
+    redis: options.redis.store,
+    livemode: settings.mode === 'live',
+  });
   const jobs = createJobs(
     { db, clock, logger },
     jobRegistry({
@@ -166,6 +172,7 @@ export function assemble(options: AssembleOptions): Assembly {
       outbox,
       dunning,
       health: subscriptionHealth,
+      reconcile,
       keepPayloads: settings.keepPayloads,
     }),
   );
@@ -199,6 +206,7 @@ export function assemble(options: AssembleOptions): Assembly {
     audit: createAudit({ db }),
     adminUsers: createAdminUsers({ db, redis }),
     subscriptionHealth,
+    reconcile,
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),

@@ -6,6 +6,7 @@ import { checkConsistency, checkEverything } from '../credits/checkConsistency.t
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
 import { type DunningDeps, runDunning } from '../dunning/runDunning.ts';
+import type { Reconcile, ReconciliationAnswer } from '../reconcile/reconcile.types.ts';
 import { cleanSubscriptionCache } from '../subscriptions/subscriptions.ts';
 import { deleteOldEvents } from '../webhook/inbox.ts';
 import { MISSED_EVENTS, type MissedEvents } from '../webhook/missedEvents.ts';
@@ -28,6 +29,7 @@ export interface RegistryDeps {
   };
   dunning: DunningDeps;
   health: Pick<Health, 'check'>;
+  reconcile: Pick<Reconcile, 'run' | 'resume'>;
   /** Whether the clean-up spares events that wrote entries. */
   keepPayloads: boolean;
 }
@@ -48,6 +50,7 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
     outbox,
     dunning,
     health,
+    reconcile,
     keepPayloads,
   } = deps;
   const { logger, clock } = processing;
@@ -138,6 +141,21 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: (shouldStop) => checkConsistency({ db, logger }, shouldStop),
     },
     {
+      name: 'reconcile',
+      everySeconds: 6 * 3_600,
+      leaseSeconds: 360,
+      maxRunSeconds: 300,
+      run: async (shouldStop) => summaryOf(await reconcile.run({}, 'purser', shouldStop)),
+    },
+    {
+      // What a run had no time for, or Stripe no answer, does not wait for six hours.
+      name: 'reconcile-resume',
+      everySeconds: 60,
+      leaseSeconds: 360,
+      maxRunSeconds: 300,
+      run: async (shouldStop) => summaryOf(await reconcile.resume(shouldStop)),
+    },
+    {
       // The whole ledger and every copy in Redis, over as many runs as it takes.
       name: 'consistency-full',
       everySeconds: 60,
@@ -182,4 +200,10 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: () => stripeCache.warm(),
     },
   ];
+}
+
+/** What stays in the job's row; the run's own row has the rest. */
+function summaryOf(answer: ReconciliationAnswer): Record<string, unknown> {
+  const { differences, progress, ...summary } = answer;
+  return summary;
 }

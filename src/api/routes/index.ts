@@ -11,6 +11,7 @@ import { holdRoutes } from './holds.ts';
 import { notificationRoutes } from './notifications.ts';
 import { operationRoutes } from './operations.ts';
 import { paymentRoutes } from './payments.ts';
+import { reconcileRoutes } from './reconcile.ts';
 import { subscriptionRoutes } from './subscriptions.ts';
 import { userRoutes } from './users.ts';
 import { webhookAdminRoutes } from './webhookAdmin.ts';
@@ -34,5 +35,6 @@ export const routes: readonly Route[] = [
   ...notificationRoutes,
   ...dunningRoutes,
   ...adminRoutes,
+  ...reconcileRoutes,
   ...healthRoutes,
 ];

@@ -15,6 +15,7 @@ import { requestContext } from '../../../src/observability/requestContext.ts';
 import { adminDomains } from './adminDomains.ts';
 import { dunningDomain } from './dunningDomain.ts';
 import { notificationDomains } from './notificationDomains.ts';
+import { reconcileDomain } from './reconcileDomain.ts';
 import { webhookDomains } from './webhookDomains.ts';
 
 export const SERVICE_KEY = 'service-key-0123456789-0123456789-abcdef';
@@ -90,6 +91,7 @@ type Domains = Pick<
   | 'audit'
   | 'adminUsers'
   | 'subscriptionHealth'
+  | 'reconcile'
   | 'jobs'
 >;
 
@@ -434,6 +436,7 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
     ...notificationDomains(record),
     dunning: dunningDomain(record),
     ...adminDomains(record),
+    reconcile: reconcileDomain(record),
     jobs: {
       names: ['webhook-sweep'],
       async run(name, actor) {
@@ -509,6 +512,7 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     audit: domains.audit,
     adminUsers: domains.adminUsers,
     subscriptionHealth: domains.subscriptionHealth,
+    reconcile: domains.reconcile,
     jobs: domains.jobs,
     catalogue: {
       cost(feature, units) {
