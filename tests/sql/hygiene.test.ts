@@ -134,6 +134,7 @@ const FUNCTIONS = [
   'requeue_parked_events',
   'requeue_webhook_events',
   'retry_failed_webhooks',
+  'run_sql_job',
   'seal_credit_entries',
   'set_payment_state',
   'set_subscription_state',
