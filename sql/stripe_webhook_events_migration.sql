@@ -287,8 +287,11 @@ $$;
 --               {"kind": "customer_deleted", customer_id}
 --               {"kind": "finding", code, subject, user_id, detail}
 --               {"kind": "audit", action, user_id, reason, after}
---               {"kind": "notify", key, notification, user_id, recipient, data, send_at}: see
---                 purser.enqueue_notification; after the effects it tells of
+--               {"kind": "notify", key, notification, user_id, recipient, data, send_at, after_grant}: see
+--                 purser.enqueue_notification; after the effects it tells of; with after_grant only if
+--                 the grant of that key is written by this call, so that nothing is told twice
+--               {"kind": "alert", code, subject, severity, title, detail, quiet_seconds}: see purser.raise_alert
+--               {"kind": "claim_link", token_hash, recipient, object_id, credits, token}: see purser.offer_claim
 --               {"kind": "stripe_changed", event_type, object_id}
 --               {"kind": "ignore", reason}
 --               {"kind": "park", waiting_for, reason}]   1 to 100, applied in this order
@@ -313,6 +316,7 @@ declare
   v_waiting_for text;
   v_user_id text;
   v_repeat boolean := false;
+  v_granted text[] := '{}';
 begin
   p_effects := purser.with_claimed_users(p_effects);
   if jsonb_typeof(p_effects) is distinct from 'array' or jsonb_array_length(p_effects) > 100 then
@@ -380,6 +384,9 @@ begin
         elsif v_result ->> 'outcome' in ('applied', 'replayed') and v_effect ->> 'session_id' is not null then
           perform purser.set_checkout_state(v_effect ->> 'session_id', 'credited');
         end if;
+        if v_result ->> 'outcome' = 'applied' then
+          v_granted := v_granted || (v_effect ->> 'key');
+        end if;
       when 'checkout_state' then
         perform purser.set_checkout_state(v_effect ->> 'session_id', v_effect ->> 'state');
       when 'subscription_state' then
@@ -408,8 +415,13 @@ begin
           v_effect ->> 'reason', v_effect -> 'after');
       when 'notify' then
         -- Nobody is told of what did not come about; the event is worked on again.
-        v_result := jsonb_build_object('outcome',
-          case v_status when 'processed' then purser.enqueue_notification(v_effect) else 'unchanged' end);
+        v_result := jsonb_build_object('outcome', case
+          when v_status = 'processed' and coalesce(v_effect ->> 'after_grant' = any (v_granted), v_effect ->> 'after_grant' is null)
+          then purser.enqueue_notification(v_effect) else 'unchanged' end);
+      when 'alert' then
+        perform purser.raise_alert(v_effect);
+      when 'claim_link' then
+        v_result := purser.offer_claim(v_event, v_effect);
       when 'stripe_changed' then
         perform public.invalidate_stripe_cache_from_webhook(v_effect ->> 'event_type', v_effect ->> 'object_id');
       when 'ignore' then

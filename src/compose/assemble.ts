@@ -169,7 +169,7 @@ export function assemble(options: AssembleOptions): Assembly {
     eventLog: createEventLog({ db }),
     replays: createReplays({ db }),
     missedEvents,
-    claims: createClaims({ db }),
+    claims: createClaims({ db, publicUrl }),
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),
