@@ -1,6 +1,6 @@
 -- Purser: the inbox of Stripe events and the function that turns an event into money.
 --
--- Paste after subscriptions_migration.sql, or run `npm run migrate`. Safe to run again.
+-- Paste after dunning_migration.sql, or run `npm run migrate`. Safe to run again.
 --
 -- An event is a row before anything is done about it. Its status leads:
 --   in flight  received (due at next_attempt_at), leased (somebody works on it until
@@ -292,6 +292,7 @@ $$;
 --                 the grant of that key is written by this call, so that nothing is told twice
 --               {"kind": "alert", code, subject, severity, title, detail, quiet_seconds}: see purser.raise_alert
 --               {"kind": "claim_link", token_hash, recipient, object_id, credits, token}: see purser.offer_claim
+--               {"kind": "dunning", ...}: see purser.note_dunning; after the subscription's state
 --               {"kind": "stripe_changed", event_type, object_id}
 --               {"kind": "ignore", reason}
 --               {"kind": "park", waiting_for, reason}]   1 to 100, applied in this order
@@ -426,6 +427,10 @@ begin
         perform purser.raise_alert(v_effect);
       when 'claim_link' then
         v_result := purser.offer_claim(v_event, v_effect);
+      when 'dunning' then
+        v_result := jsonb_build_object('outcome', case v_status
+          when 'processed' then purser.note_dunning(v_effect, coalesce('stripe:' || p_event_id, v_effect ->> 'actor', 'purser'))
+          else 'unchanged' end);
       when 'stripe_changed' then
         perform public.invalidate_stripe_cache_from_webhook(v_effect ->> 'event_type', v_effect ->> 'object_id');
       when 'ignore' then

@@ -7,6 +7,7 @@ import type { DryRun } from '../credits/dryRun.ts';
 import type { Explain } from '../credits/explain.types.ts';
 import type { Holds } from '../credits/holds.types.ts';
 import type { Payments } from '../credits/payments.ts';
+import type { Dunning } from '../dunning/dunning.types.ts';
 import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
 import type { Alerts } from '../notifications/alerts.ts';
 import type { Notifications } from '../notifications/notifications.ts';
@@ -59,6 +60,7 @@ export interface AppDeps extends Money {
   claims: Claims;
   notifications: Notifications;
   alerts: Alerts;
+  dunning: Dunning;
   jobs: Jobs & { tick(): Promise<JobRun[]> };
   catalogue: { cost(feature: string, units: number): number };
   tokens: TokenVerifier;

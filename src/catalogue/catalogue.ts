@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { PurserError } from '../core/errors.ts';
 import { type CatalogueFile, catalogueSchema } from './catalogueSchema.ts';
 import { defaultCatalogue } from './defaultCatalogue.ts';
+import { type DunningPolicy, toDunningPolicy } from './dunningPolicy.ts';
 
 export interface Pack {
   kind: 'pack';
@@ -34,6 +35,7 @@ export interface Plan {
   rollover: boolean;
   tier: string;
   quotas: Record<string, number>;
+  dunning: DunningPolicy;
 }
 
 export type CatalogueEntry = Pack | Plan;
@@ -65,6 +67,8 @@ export interface Catalogue {
   plans: Plan[];
   freePlan: { id: string; welcomeCredits: number; quotas: Record<string, number> };
   mail: MailPolicy;
+  /** For subscriptions whose plan has no policy of its own. */
+  dunning: DunningPolicy;
   /** The entry of that catalogue id, or null. */
   entry(id: string): CatalogueEntry | null;
   /** The entry a Stripe price belongs to: by price id, then look-up key, then product id. */
@@ -89,7 +93,11 @@ function toPack(id: string, pack: NonNullable<CatalogueFile['packs']>[string]): 
   };
 }
 
-function toPlan(id: string, plan: NonNullable<CatalogueFile['plans']>[string]): Plan {
+function toPlan(
+  id: string,
+  plan: NonNullable<CatalogueFile['plans']>[string],
+  common: CatalogueFile['dunning'],
+): Plan {
   return {
     kind: 'plan',
     id,
@@ -106,6 +114,7 @@ function toPlan(id: string, plan: NonNullable<CatalogueFile['plans']>[string]): 
     rollover: plan.rollover ?? true,
     tier: plan.tier ?? id,
     quotas: plan.quotas ?? {},
+    dunning: toDunningPolicy({ ...common, ...plan.dunning }, `plans.${id}.dunning`),
   };
 }
 
@@ -163,7 +172,9 @@ export function createCatalogue(source: unknown, origin = 'the catalogue'): Cata
   }
   const file = parsed.data;
   const packs = Object.entries(file.packs ?? {}).map(([id, pack]) => toPack(id, pack));
-  const plans = Object.entries(file.plans ?? {}).map(([id, plan]) => toPlan(id, plan));
+  const plans = Object.entries(file.plans ?? {}).map(([id, plan]) =>
+    toPlan(id, plan, file.dunning),
+  );
   const entries: CatalogueEntry[] = [...packs, ...plans];
   const ambiguity = findAmbiguity(entries);
   if (ambiguity !== null) {
@@ -187,6 +198,7 @@ export function createCatalogue(source: unknown, origin = 'the catalogue'): Cata
       quotas: file.free_plan?.quotas ?? {},
     },
     mail: toMailPolicy(file, packs),
+    dunning: toDunningPolicy(file.dunning, 'dunning'),
     entry: (id) => byId.get(id) ?? null,
     entryOfPrice(price) {
       const productId = typeof price.product === 'string' ? price.product : price.product?.id;

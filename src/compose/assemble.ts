@@ -6,16 +6,20 @@ import { createLifecycle, type Lifecycle } from '../api/lifecycle.ts';
 import type { Catalogue } from '../catalogue/catalogue.ts';
 import { createCheckout } from '../checkout/checkout.ts';
 import { createPrices, type Prices } from '../checkout/prices.ts';
+import { settleInvoice } from '../checkout/settleInvoice.ts';
 import { createStripeCache } from '../checkout/stripeCache.ts';
 import type { Settings } from '../config.ts';
 import type { Clock, Database, Logger, RunAfterResponse } from '../core/ports.ts';
 import { createCorrections } from '../credits/corrections.ts';
 import { createCredits } from '../credits/credits.ts';
 import { createDryRun } from '../credits/dryRun.ts';
+import { applyEffects } from '../credits/effects.ts';
 import { createExplain } from '../credits/explain.ts';
 import { createHolds } from '../credits/holds.ts';
 import { createMirror, type Mirror } from '../credits/mirror.ts';
 import { createPayments } from '../credits/payments.ts';
+import { createDunning } from '../dunning/cases.ts';
+import type { DunningDeps } from '../dunning/runDunning.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
@@ -137,6 +141,16 @@ export function assemble(options: AssembleOptions): Assembly {
     types: new Set(SUBSCRIBED_TYPES),
   });
   const outbox = openNotifications({ settings, db, clock, logger, stripe, catalogue, publicUrl });
+  const dunning: DunningDeps = {
+    db,
+    stripe,
+    catalogue,
+    clock,
+    logger,
+    random: Math.random,
+    settleInvoice: (invoiceId, at) => settleInvoice(shared, invoiceId, at),
+    apply: (effects) => applyEffects({ db, redis, mirror, logger }, null, effects),
+  };
   const jobs = createJobs(
     { db, clock, logger },
     jobRegistry({
@@ -146,6 +160,7 @@ export function assemble(options: AssembleOptions): Assembly {
       stripeCache,
       missedEvents,
       outbox,
+      dunning,
       keepPayloads: settings.keepPayloads,
     }),
   );
@@ -172,9 +187,10 @@ export function assemble(options: AssembleOptions): Assembly {
     eventLog: createEventLog({ db }),
     replays: createReplays({ db }),
     missedEvents,
-    claims: createClaims({ db }),
+    claims: createClaims({ db, publicUrl }),
     notifications: outbox.notifications,
     alerts: outbox.alerts,
+    dunning: createDunning(dunning),
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),

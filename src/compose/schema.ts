@@ -17,11 +17,14 @@ export const FILE_FUNCTIONS = {
   'alerts_migration.sql': 'raise_alert',
   'checkout_migration.sql': 'record_checkout_session',
   'subscriptions_migration.sql': 'set_subscription_state',
+  'dunning_migration.sql': 'dunning_summary',
   'stripe_webhook_events_migration.sql': 'apply_webhook_effects',
   'stripe_event_log_migration.sql': 'log_stripe_webhook_event',
   'stripe_event_replay_migration.sql': 'advance_webhook_replay',
   'cache_store_migration.sql': 'read_stripe_cache',
   'operations_migration.sql': 'claim_job',
+  'admin_migration.sql': 'inspect_installation',
+  'health_migration.sql': 'health_figures',
 };
 
 /** Rejects, with the ways to mend it, when the database lacks what this version calls. */

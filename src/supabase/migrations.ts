@@ -24,11 +24,14 @@ export const AREA_FILES: readonly string[] = [
   'alerts_migration.sql',
   'checkout_migration.sql',
   'subscriptions_migration.sql',
+  'dunning_migration.sql',
   'stripe_webhook_events_migration.sql',
   'stripe_event_log_migration.sql',
   'stripe_event_replay_migration.sql',
   'cache_store_migration.sql',
   'operations_migration.sql',
+  'admin_migration.sql',
+  'health_migration.sql',
 ];
 
 /** Applied only on demand: a row in public.users for each sign-up. */

@@ -117,6 +117,7 @@ const GOOD_CALLS: Record<
   exportUserStatement: { path: '/api/users/u1/statement.csv', headers: bearer(SERVICE_KEY) },
   runDueJobs: { path: '/api/cron/tick', headers: bearer(CRON_SECRET) },
   runCronJob: { path: '/api/cron/webhook-sweep', headers: bearer(CRON_SECRET) },
+  listJobs: { path: '/api/admin/jobs', headers: bearer(ADMIN_KEY) },
   runJob: { path: '/api/admin/jobs/webhook-sweep/run', headers: bearer(ADMIN_KEY) },
   getPayment: { path: '/api/admin/payments/pi_1', headers: bearer(ADMIN_KEY) },
   setPaymentState: {
@@ -169,6 +170,36 @@ const GOOD_CALLS: Record<
   },
   listAlerts: { path: '/api/admin/alerts?status=open', headers: bearer(ADMIN_KEY) },
   redeemClaim: { path: `/api/claims/${'x'.repeat(43)}`, headers: user },
+  listDunningCases: {
+    path: '/api/admin/dunning?state=active&user_id=u1&limit=5',
+    headers: bearer(ADMIN_KEY),
+  },
+  getDunningSummary: { path: '/api/admin/dunning/summary', headers: bearer(ADMIN_KEY) },
+  previewDunning: {
+    path: '/api/admin/dunning/preview?at=2026-11-30&limit=5',
+    headers: bearer(ADMIN_KEY),
+  },
+  getDunningCase: { path: '/api/admin/dunning/1', headers: bearer(ADMIN_KEY) },
+  pauseDunning: {
+    path: '/api/admin/dunning/1/pause',
+    headers: bearer(ADMIN_KEY),
+    body: { reason: 'pays on Friday' },
+  },
+  resumeDunning: {
+    path: '/api/admin/dunning/1/resume',
+    headers: bearer(ADMIN_KEY),
+    body: { reason: 'did not pay on Friday' },
+  },
+  skipDunningStep: {
+    path: '/api/admin/dunning/1/skip',
+    headers: bearer(ADMIN_KEY),
+    body: { reason: 'we have talked' },
+  },
+  closeDunning: {
+    path: '/api/admin/dunning/1/close',
+    headers: bearer(ADMIN_KEY),
+    body: { reason: 'a gift' },
+  },
   getHealth: { path: '/healthz' },
   getReadiness: { path: '/readyz' },
 };

@@ -35,6 +35,7 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string;
   credit_seals: { reads: 'own', service: 'select' },
   credit_sources: { reads: 'none', service: 'select' },
   credit_transactions: { reads: 'own', service: 'select' },
+  dunning_cases: { reads: 'own', service: 'select' },
   failed_webhooks: EVENT_VIEW,
   notifications: { reads: 'own', service: 'select' },
   payments: { reads: 'own', service: 'select' },
@@ -63,11 +64,14 @@ const FUNCTIONS = [
   'adjust_credits',
   'advance_webhook_replay',
   'apply_webhook_effects',
+  'begin_dunning_cancel',
   'cache_stripe_data',
   'cancel_webhook_replay',
   'capture_hold',
+  'change_dunning_case',
   'check_all_credits',
   'check_changed_credits',
+  'claim_dunning_cases',
   'claim_job',
   'claim_notifications',
   'claim_parked_event',
@@ -81,22 +85,26 @@ const FUNCTIONS = [
   'create_claim_link',
   'delete_old_webhook_events',
   'dry_run',
+  'dunning_summary',
   'enqueue_balance_notices',
   'ensure_user',
   'expire_due_credits',
   'explain_credit_balance',
   'extend_hold',
+  'fail_dunning_step',
   'fail_webhook_event',
   'find_claimed_user',
   'find_user_by_customer',
   'finish_job',
   'finish_notification',
+  'get_admin_user',
   'get_cache_cleanup_history',
   'get_cached_stripe_data',
   'get_checkout_session',
   'get_credit_balance',
   'get_credit_balance_at',
   'get_credit_statement',
+  'get_dunning_case',
   'get_event_cursor',
   'get_hold',
   'get_mirror_records',
@@ -112,13 +120,20 @@ const FUNCTIONS = [
   'get_webhook_replay',
   'grant_credits',
   'grant_free_credits',
+  'health_figures',
   'hold_credits',
+  'inspect_installation',
   'invalidate_stripe_cache',
   'invalidate_stripe_cache_from_webhook',
+  'judge_mirror_copies',
+  'keep_job',
   'link_stripe_customer',
   'list_alerts',
+  'list_audit_events',
   'list_credit_transactions',
   'list_dead_letters',
+  'list_dunning_cases',
+  'list_jobs',
   'list_mirror_changes',
   'list_mirror_records',
   'list_notifications',
@@ -134,6 +149,7 @@ const FUNCTIONS = [
   'receive_missed_events',
   'receive_webhook_event',
   'record_checkout_session',
+  'record_mirror_drift',
   'refund_usage',
   'release_hold',
   'requeue_parked_events',
@@ -143,6 +159,7 @@ const FUNCTIONS = [
   'retry_failed_webhooks',
   'retry_notification',
   'seal_credit_entries',
+  'search_users',
   'set_payment_state',
   'set_subscription_state',
   'sync_user_credits',
@@ -162,6 +179,28 @@ const WALKERS: [string, SupabaseRole, Record<string, unknown>][] = [
   ['an admin', 'authenticated', { sub: userId('administrator'), app_metadata: { role: 'admin' } }],
   ['service_role', 'service_role', {}],
 ];
+
+/** Opens a case of dunning. */
+function failedInvoice(user: string) {
+  return {
+    kind: 'dunning',
+    user_id: user,
+    subscription_id: `sub_${user}`,
+    customer_id: `cus_${user}`,
+    at: '2026-11-21T10:00:00Z',
+    plan_name: 'Team',
+    schedule: [{ day: 0, action: 'mail', urgency: 'first' }],
+    subscription: { status: 'past_due' },
+    invoice: {
+      id: `in_${user}`,
+      verdict: 'failing',
+      failed_at: '2026-11-21T10:00:00Z',
+      attempt_count: 1,
+      amount: 999,
+      currency: 'usd',
+    },
+  };
+}
 
 /** Rows a statement gives, or the SQLSTATE with which it fails; nothing stays. */
 async function attempt(
@@ -211,6 +250,11 @@ beforeAll(async () => {
       p_state: { plan: 'team' },
     });
     await call('get_user_subscription_state', {});
+    await callAsService(database.current, 'apply_webhook_effects', {
+      p_event_id: null,
+      p_fence: null,
+      p_effects: [failedInvoice(user)],
+    });
   }
   await callAsService(database.current, 'cache_stripe_data', {
     p_cache_key: 'stripe:prices',

@@ -3,6 +3,7 @@ import { checkoutRoutes } from './checkout.ts';
 import { consumeBatchRoutes } from './consumeBatch.ts';
 import { correctionRoutes } from './corrections.ts';
 import { creditRoutes } from './credits.ts';
+import { dunningRoutes } from './dunning.ts';
 import { explainRoutes } from './explain.ts';
 import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
@@ -30,5 +31,6 @@ export const routes: readonly Route[] = [
   ...operationRoutes,
   ...webhookAdminRoutes,
   ...notificationRoutes,
+  ...dunningRoutes,
   ...healthRoutes,
 ];

@@ -12,6 +12,7 @@ import type { CreditTransaction } from '../../../src/credits/credits.types.ts';
 import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
+import { dunningDomain } from './dunningDomain.ts';
 import { notificationDomains } from './notificationDomains.ts';
 import { webhookDomains } from './webhookDomains.ts';
 
@@ -84,6 +85,7 @@ type Domains = Pick<
   | 'claims'
   | 'notifications'
   | 'alerts'
+  | 'dunning'
   | 'jobs'
 >;
 
@@ -426,6 +428,7 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
     },
     ...webhookDomains(record),
     ...notificationDomains(record),
+    dunning: dunningDomain(record),
     jobs: {
       names: ['webhook-sweep'],
       async run(name, actor) {
@@ -434,6 +437,10 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
           throw new PurserError('not_found', { detail: `There is no job "${name}".` });
         }
         return run(name);
+      },
+      async list() {
+        record('listJobs');
+        return { as_of: '2026-11-20T12:00:00.000Z', jobs: [] };
       },
       async tick() {
         record('tick');
@@ -493,6 +500,7 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     claims: domains.claims,
     notifications: domains.notifications,
     alerts: domains.alerts,
+    dunning: domains.dunning,
     jobs: domains.jobs,
     catalogue: {
       cost(feature, units) {
