@@ -1953,6 +1953,28 @@ returns jsonb language sql stable security definer set search_path = '' as $$
 $$;
 
 -- ---------------------------------------------------------------------------------------------
+-- judge_mirror_copies: which copies seen in Redis the ledger does not bear out.
+--   p_seen  array of at most 1000 {user_id, ledger, version}, user_id in the spelling of users.id;
+--           without a version (a damaged copy) only whether the user is there is told
+-- Answers {gone: [user ids without a row], ahead: [{user_id, ...mirror}]}: the ledger's own record of
+-- users whose copy has a higher version than the ledger, which was restored from a backup then.
+-- A copy that is behind is neither: whoever copies next writes over it. Reads only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.judge_mirror_copies(p_seen jsonb)
+returns jsonb language sql stable security definer set search_path = '' as $$
+  with seen as materialized (
+    select s.user_id, s.version, s.ledger, a.id, a.credits_version
+    from (select * from jsonb_to_recordset(p_seen) as t (user_id text, ledger text, version bigint) limit 1000) s
+    left join purser.accounts a on a.id = purser.to_user_id(s.user_id) and a.user_id = s.user_id)
+  select jsonb_build_object(
+    'gone', coalesce((select jsonb_agg(s.user_id) from seen s where s.id is null), '[]'),
+    'ahead', coalesce((
+      select jsonb_agg(purser.mirror_record(a) || jsonb_build_object('user_id', a.user_id))
+      from seen s join purser.accounts a on a.id = s.id
+      where s.version > s.credits_version and s.ledger = purser.ledger_id()::text), '[]'));
+$$;
+
+-- ---------------------------------------------------------------------------------------------
 -- expire_due_credits: ends the holds and writes the expirations that are due, for up to p_limit
 -- users; the expire-credits job calls it until `more` is false. Answers {users, more}. Users locked by others are left for the next
 -- call (their own call expires them anyway).

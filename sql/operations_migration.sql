@@ -9,7 +9,7 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['scheduled_jobs']);
+call purser.make_room(array['scheduled_jobs'], array['claim_job', 'keep_job', 'finish_job', 'list_jobs', 'record_mirror_drift']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 
@@ -20,57 +20,226 @@ create table if not exists public.scheduled_jobs (
   lease_holder text,
   last_started_at timestamptz,
   last_finished_at timestamptz,
-  last_outcome text check (last_outcome in ('done', 'failed')),
+  last_outcome text,
   last_result jsonb,
   next_run_at timestamptz
 );
-alter table public.scheduled_jobs add column if not exists lease_holder text;
-comment on table public.scheduled_jobs is 'One row for each job: who runs it until when, and how the last run ended.';
+alter table public.scheduled_jobs
+  add column if not exists lease_holder text,
+  -- {"every_seconds"[, "weekday" | "day", "hour"]}; see purser.next_run.
+  add column if not exists pace jsonb,
+  -- Of the run under way: what it has counted so far.
+  add column if not exists progress jsonb,
+  -- Where the next run goes on; null = at the beginning.
+  add column if not exists cursor jsonb,
+  add column if not exists last_success_at timestamptz,
+  add column if not exists runs bigint not null default 0,
+  add column if not exists failures bigint not null default 0,
+  add column if not exists failures_in_row integer not null default 0;
+alter table public.scheduled_jobs drop constraint if exists scheduled_jobs_last_outcome_check;
+alter table public.scheduled_jobs add constraint scheduled_jobs_last_outcome_check
+  check (last_outcome in ('done', 'failed', 'lost'));
+comment on table public.scheduled_jobs is 'One row for each job: who runs it until when, how the last run ended (lost: it never did), and when the next is due.';
 
 -- ---------------------------------------------------------------------------------------------
--- claim_job: takes the lease of a job. p_due_only: only when next_run_at has come (the schedule
--- of several processes on one database). p_holder: token of this call; repeating it under the same
--- token gives the lease back. Answers {outcome: claimed | busy | not_due, fence}.
+-- Private helpers
 -- ---------------------------------------------------------------------------------------------
-create or replace function public.claim_job(
-  p_name text, p_lease_seconds integer, p_due_only boolean default false, p_holder text default null)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+
+-- When a job that ended at p_from is due again. Of a job with a pace in seconds a little before its
+-- pace is over: the next tick of a server's clock must find it due. Of one with a calendar the next
+-- such hour in UTC: weekday 0 = Sunday, day 1 to 28.
+create or replace function purser.next_run(p_pace jsonb, p_from timestamptz)
+returns timestamptz language plpgsql immutable set search_path = '' as $$
 declare
-  v_now timestamptz := clock_timestamp();
-  v_job public.scheduled_jobs;
+  v_from timestamp := p_from at time zone 'UTC';
+  v_hour interval := make_interval(hours => coalesce((p_pace ->> 'hour')::integer, 0));
+  v_next timestamp;
 begin
-  insert into public.scheduled_jobs (name) values (p_name) on conflict (name) do nothing;
-  select * into v_job from public.scheduled_jobs j where j.name = p_name for update;
-  if v_job.leased_until > v_now and v_job.lease_holder = p_holder then
-    return jsonb_build_object('outcome', 'claimed', 'fence', v_job.lease);
+  if p_pace ? 'weekday' then
+    v_next := date_trunc('day', v_from) + v_hour
+      + make_interval(days => ((p_pace ->> 'weekday')::integer - extract(dow from v_from)::integer + 7) % 7);
+    return (case when v_next > v_from then v_next else v_next + interval '7 days' end) at time zone 'UTC';
+  elsif p_pace ? 'day' then
+    v_next := date_trunc('month', v_from) + v_hour + make_interval(days => (p_pace ->> 'day')::integer - 1);
+    return (case when v_next > v_from then v_next else v_next + interval '1 month' end) at time zone 'UTC';
   end if;
-  if v_job.leased_until > v_now then
-    return jsonb_build_object('outcome', 'busy');
-  end if;
-  if p_due_only and v_job.next_run_at > v_now then
-    return jsonb_build_object('outcome', 'not_due');
-  end if;
+  return p_from + make_interval(secs => coalesce((p_pace ->> 'every_seconds')::numeric, 0) * 0.8);
+end
+$$;
+
+-- Whether nobody has taken up a job for long after it was due: twice its pace, at least 5 minutes;
+-- an hour where it goes by the calendar.
+create or replace function purser.is_overdue(p_job public.scheduled_jobs, p_now timestamptz)
+returns boolean language plpgsql immutable set search_path = '' as $$
+begin
+  return coalesce(p_job.next_run_at < p_now - case
+      when p_job.pace ? 'hour' then interval '1 hour'
+      else greatest(interval '5 minutes', make_interval(secs => 2 * coalesce((p_job.pace ->> 'every_seconds')::numeric, 0))) end
+    and (p_job.leased_until is null or p_job.leased_until < p_now), false);
+end
+$$;
+
+-- What a run leaves in its job's row, however it was run. p_more: work is left, so it is due at once.
+-- After a failure a calendar does not have to come round: it is tried again after a minute, then two,
+-- up to an hour.
+create or replace function purser.end_run(
+  p_name text, p_outcome text, p_result jsonb, p_more boolean, p_cursor jsonb, p_now timestamptz)
+returns void language plpgsql set search_path = '' as $$
+begin
   update public.scheduled_jobs j
-  set lease = j.lease + 1, leased_until = v_now + make_interval(secs => p_lease_seconds), last_started_at = v_now,
-      lease_holder = p_holder
-  where j.name = p_name returning * into v_job;
-  return jsonb_build_object('outcome', 'claimed', 'fence', v_job.lease);
+  set leased_until = null, lease_holder = null, last_finished_at = p_now, last_outcome = p_outcome, last_result = p_result,
+      progress = null, cursor = p_cursor, runs = j.runs + 1,
+      last_success_at = case when p_outcome = 'done' then p_now else j.last_success_at end,
+      failures = j.failures + case when p_outcome = 'done' then 0 else 1 end,
+      failures_in_row = case when p_outcome = 'done' then 0 else j.failures_in_row + 1 end,
+      next_run_at = case
+        when p_outcome <> 'done' then least(purser.next_run(j.pace, p_now),
+          p_now + make_interval(secs => least(3600, 60 * power(2, least(j.failures_in_row, 10)))))
+        when p_more then p_now
+        else purser.next_run(j.pace, p_now) end
+  where j.name = p_name;
 end
 $$;
 
 -- ---------------------------------------------------------------------------------------------
--- finish_job: ends a run under its lease and says when the next is due. Answers {outcome: done |
--- stale}; stale: the lease was lost meanwhile, the row is somebody else's.
+-- claim_job: takes the lease of a job.
+--   p_due_only  only when next_run_at has come (the schedule of several processes on one database)
+--   p_holder    token of this call; repeating it under the same token gives the lease back
+--   p_pace      {"every_seconds": n}, with a calendar also {"weekday": 0 to 6 | "day": 1 to 28, "hour"};
+--               kept in the row. A job with a calendar that was never seen waits for its first hour.
+-- Answers {outcome: claimed | busy | not_due, fence, cursor}. A run whose lease ran out before it
+-- ended (its process died) is counted as lost, and its work is this run's.
 -- ---------------------------------------------------------------------------------------------
-create or replace function public.finish_job(
-  p_name text, p_fence bigint, p_outcome text, p_result jsonb, p_next_run_seconds double precision)
-returns jsonb language plpgsql security definer set search_path = '' as $$
+drop function if exists public.claim_job(text, integer, boolean, text);
+create or replace function public.claim_job(
+  p_name text, p_lease_seconds integer, p_due_only boolean default false, p_holder text default null,
+  p_pace jsonb default null, p_now timestamptz default null)
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
+declare
+  v_now timestamptz;
+  v_job public.scheduled_jobs;
+  v_lost boolean;
+begin
+  -- Whoever runs the job inside of one transaction (run_sql_job) holds this lock, not the row.
+  if not pg_try_advisory_xact_lock_shared(hashtextextended('purser.job ' || p_name, 0)) then
+    return jsonb_build_object('outcome', 'busy');
+  end if;
+  insert into public.scheduled_jobs (name, pace, next_run_at)
+  values (p_name, p_pace, case when p_pace ? 'hour' then purser.next_run(p_pace, coalesce(p_now, clock_timestamp())) end)
+  on conflict (name) do nothing;
+  select * into v_job from public.scheduled_jobs j where j.name = p_name for update;
+  v_now := coalesce(p_now, clock_timestamp());
+  if v_job.leased_until > v_now and v_job.lease_holder = p_holder then
+    return jsonb_build_object('outcome', 'claimed', 'fence', v_job.lease, 'cursor', v_job.cursor);
+  end if;
+  if v_job.leased_until > v_now then
+    return jsonb_build_object('outcome', 'busy');
+  end if;
+  if p_pace is distinct from v_job.pace and p_pace is not null then
+    -- Another pace than before, in a newer version perhaps: what was planned by the old one is void.
+    update public.scheduled_jobs j
+    set pace = p_pace, next_run_at = case when p_pace ? 'hour' then purser.next_run(p_pace, v_now) else j.next_run_at end
+    where j.name = p_name returning * into v_job;
+  end if;
+  if p_due_only and v_job.next_run_at > v_now then
+    return jsonb_build_object('outcome', 'not_due');
+  end if;
+  v_lost := v_job.leased_until is not null;
+  update public.scheduled_jobs j
+  set lease = j.lease + 1, leased_until = v_now + make_interval(secs => p_lease_seconds), last_started_at = v_now,
+      lease_holder = p_holder, progress = null,
+      runs = j.runs + v_lost::integer, failures = j.failures + v_lost::integer,
+      failures_in_row = j.failures_in_row + v_lost::integer,
+      last_outcome = case when v_lost then 'lost' else j.last_outcome end
+  where j.name = p_name returning * into v_job;
+  return jsonb_build_object('outcome', 'claimed', 'fence', v_job.lease, 'cursor', v_job.cursor);
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- keep_job: a run says that it lives, how far it has come (p_progress, for people) and where the next
+-- one would go on (p_cursor). Answers {outcome: kept | stale}; stale: the lease is somebody else's,
+-- nothing was written, and the run has to end.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.keep_job(
+  p_name text, p_fence bigint, p_lease_seconds integer, p_progress jsonb default null, p_cursor jsonb default null)
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 begin
   update public.scheduled_jobs j
-  set leased_until = null, last_finished_at = clock_timestamp(), last_outcome = p_outcome, last_result = p_result,
-      next_run_at = clock_timestamp() + make_interval(secs => p_next_run_seconds)
-  where j.name = p_name and j.lease = p_fence;
-  return jsonb_build_object('outcome', case when found then 'done' else 'stale' end);
+  set leased_until = clock_timestamp() + make_interval(secs => p_lease_seconds), progress = p_progress, cursor = p_cursor
+  where j.name = p_name and j.lease = p_fence and j.leased_until is not null;
+  return jsonb_build_object('outcome', case when found then 'kept' else 'stale' end);
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- finish_job: ends a run under its lease; the row's pace says when the next is due.
+--   p_outcome  done | failed
+--   p_more     work is left: due at once
+--   p_cursor   where the next run goes on; null = at the beginning
+-- Answers {outcome: done | stale}; stale: the lease was lost meanwhile, the row is somebody else's.
+-- Repeated by a caller who did not hear the answer, it is stale and changes nothing.
+-- ---------------------------------------------------------------------------------------------
+drop function if exists public.finish_job(text, bigint, text, jsonb, double precision);
+create or replace function public.finish_job(
+  p_name text, p_fence bigint, p_outcome text, p_result jsonb, p_more boolean default false, p_cursor jsonb default null,
+  p_now timestamptz default null)
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
+begin
+  perform from public.scheduled_jobs j
+  where j.name = p_name and j.lease = p_fence and j.leased_until is not null for update;
+  if not found then
+    return jsonb_build_object('outcome', 'stale');
+  end if;
+  perform purser.end_run(p_name, p_outcome, p_result, p_more, p_cursor, coalesce(p_now, clock_timestamp()));
+  return jsonb_build_object('outcome', 'done');
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- list_jobs: every job that was ever looked at, for people and for the tick of serverless set-ups.
+-- Answers {as_of, jobs: [{name, pace, running, due, overdue, lost, progress, last_started_at,
+--   last_finished_at, last_outcome, last_result, last_success_at, next_run_at, runs, failures,
+--   failures_in_row}]}. lost: it was begun and its process has died since. Reads only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.list_jobs(p_now timestamptz default null)
+returns jsonb language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_now timestamptz := coalesce(p_now, clock_timestamp());
+begin
+  return jsonb_build_object('as_of', purser.iso(v_now), 'jobs', coalesce((
+    select jsonb_agg(jsonb_build_object(
+      'name', j.name, 'pace', j.pace,
+      'running', coalesce(j.leased_until > v_now, false),
+      'due', coalesce(j.next_run_at <= v_now, true) and coalesce(j.leased_until <= v_now, true),
+      'overdue', purser.is_overdue(j, v_now),
+      'lost', coalesce(j.leased_until <= v_now, false),
+      'progress', j.progress,
+      'last_started_at', purser.iso(j.last_started_at), 'last_finished_at', purser.iso(j.last_finished_at),
+      'last_outcome', j.last_outcome, 'last_result', j.last_result, 'last_success_at', purser.iso(j.last_success_at),
+      'next_run_at', purser.iso(j.next_run_at),
+      'runs', j.runs, 'failures', j.failures, 'failures_in_row', j.failures_in_row) order by j.name)
+    from public.scheduled_jobs j), '[]'));
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- record_mirror_drift: notes what the monthly check found in Redis and has mended: findings
+-- mirror_<issue>, resolved at once, one for each copy and check.
+--   p_drifts  [{user_id, issue, stored, ledger}]: the numbers in Redis and those of the ledger
+-- Answers {recorded}. Repeating it writes the findings again.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.record_mirror_drift(p_drifts jsonb)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  v_recorded bigint;
+begin
+  insert into public.reconciliation_findings (code, subject, user_id, detail, resolved_at)
+  select 'mirror_' || (d.value ->> 'issue'), d.value ->> 'user_id', d.value ->> 'user_id',
+    jsonb_build_object('stored', d.value -> 'stored', 'ledger', d.value -> 'ledger', 'mended', true), clock_timestamp()
+  from jsonb_array_elements(p_drifts) d;
+  get diagnostics v_recorded = row_count;
+  return jsonb_build_object('recorded', v_recorded);
 end
 $$;
 

@@ -481,6 +481,39 @@ begin
 end
 $$;
 
+-- A link to a purchase that nobody is known to have made, to the address that its buyer typed at
+-- Stripe: whoever reads that mail may take it, signed in. The first parking of an object offers it,
+-- after ten minutes in which the user may still appear; later ones leave it as it is. The caller
+-- has locked the event, and parks it. Answers {outcome: queued | exists | unchanged}.
+create or replace function purser.offer_claim(p_event public.stripe_webhook_events, p_offer jsonb)
+returns jsonb language plpgsql set search_path = '' as $$
+declare
+  c_wait constant interval := '10 minutes';
+  c_life constant interval := '30 days';
+  v_expires_at timestamptz := clock_timestamp() + c_life;
+begin
+  if p_event.id is null or p_event.object_id is distinct from p_offer ->> 'object_id'
+     or p_event.object_id !~ '^(cs|in|pi)_' or coalesce(p_offer ->> 'recipient', '') = ''
+  then
+    return jsonb_build_object('outcome', 'unchanged');
+  end if;
+  if purser.enqueue_notification(jsonb_build_object(
+    'key', 'claim_link:' || p_event.object_id, 'notification', 'claim_link', 'recipient', p_offer ->> 'recipient',
+    'send_at', clock_timestamp() + c_wait,
+    'data', jsonb_build_object('event_id', p_event.stripe_event_id, 'token', p_offer ->> 'token',
+      'credits', p_offer -> 'credits', 'expires_at', purser.iso(v_expires_at)))) = 'exists'
+  then
+    return jsonb_build_object('outcome', 'exists');
+  end if;
+  insert into public.claim_links (token_hash, event_id, created_by, expires_at)
+  values (p_offer ->> 'token_hash', p_event.stripe_event_id, 'purser', v_expires_at);
+  insert into public.audit_events (actor, action, after)
+  values ('stripe:' || p_event.stripe_event_id, 'create_claim_link', jsonb_build_object('event_id', p_event.stripe_event_id,
+    'object_id', p_event.object_id, 'expires_at', purser.iso(v_expires_at), 'mailed', true));
+  return jsonb_build_object('outcome', 'queued');
+end
+$$;
+
 -- ---------------------------------------------------------------------------------------------
 -- use_claim_link: a signed-in user redeems a link: the purchase is his. Whoever used it may repeat
 -- it; for everybody else a used, expired or unknown token is the same: not_found.

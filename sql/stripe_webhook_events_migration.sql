@@ -287,8 +287,11 @@ $$;
 --               {"kind": "customer_deleted", customer_id}
 --               {"kind": "finding", code, subject, user_id, detail}
 --               {"kind": "audit", action, user_id, reason, after}
---               {"kind": "notify", key, notification, user_id, recipient, data, send_at}: see
---                 purser.enqueue_notification; after the effects it tells of
+--               {"kind": "notify", key, notification, user_id, recipient, data, send_at, after_grant}: see
+--                 purser.enqueue_notification; after the effects it tells of; with after_grant only if
+--                 the grant of that key is written by this call, so that nothing is told twice
+--               {"kind": "alert", code, subject, severity, title, detail, quiet_seconds}: see purser.raise_alert
+--               {"kind": "claim_link", token_hash, recipient, object_id, credits, token}: see purser.offer_claim
 --               {"kind": "dunning", ...}: see purser.note_dunning; after the subscription's state
 --               {"kind": "stripe_changed", event_type, object_id}
 --               {"kind": "ignore", reason}
@@ -314,6 +317,8 @@ declare
   v_waiting_for text;
   v_user_id text;
   v_repeat boolean := false;
+  -- By key, whom the grants written here went to: a claim may have made it another than they named.
+  v_granted jsonb := '{}';
 begin
   p_effects := purser.with_claimed_users(p_effects);
   if jsonb_typeof(p_effects) is distinct from 'array' or jsonb_array_length(p_effects) > 100 then
@@ -381,6 +386,9 @@ begin
         elsif v_result ->> 'outcome' in ('applied', 'replayed') and v_effect ->> 'session_id' is not null then
           perform purser.set_checkout_state(v_effect ->> 'session_id', 'credited');
         end if;
+        if v_result ->> 'outcome' = 'applied' then
+          v_granted := v_granted || jsonb_build_object(v_effect ->> 'key', v_result -> 'user_id');
+        end if;
       when 'checkout_state' then
         perform purser.set_checkout_state(v_effect ->> 'session_id', v_effect ->> 'state');
       when 'subscription_state' then
@@ -409,8 +417,16 @@ begin
           v_effect ->> 'reason', v_effect -> 'after');
       when 'notify' then
         -- Nobody is told of what did not come about; the event is worked on again.
-        v_result := jsonb_build_object('outcome',
-          case v_status when 'processed' then purser.enqueue_notification(v_effect) else 'unchanged' end);
+        v_result := jsonb_build_object('outcome', case
+          when v_status <> 'processed' then 'unchanged'
+          when v_effect ->> 'after_grant' is null then purser.enqueue_notification(v_effect)
+          when v_granted ? (v_effect ->> 'after_grant') then purser.enqueue_notification(
+            v_effect || jsonb_build_object('user_id', v_granted -> (v_effect ->> 'after_grant')))
+          else 'unchanged' end);
+      when 'alert' then
+        perform purser.raise_alert(v_effect);
+      when 'claim_link' then
+        v_result := purser.offer_claim(v_event, v_effect);
       when 'dunning' then
         v_result := jsonb_build_object('outcome', case v_status
           when 'processed' then purser.note_dunning(v_effect, coalesce('stripe:' || p_event_id, v_effect ->> 'actor', 'purser'))

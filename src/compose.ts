@@ -12,6 +12,8 @@ import { startWhenReady } from './compose/startWhenReady.ts';
 import type { Settings } from './config.ts';
 import { type Clock, type Logger, systemClock } from './core/ports.ts';
 import { every } from './jobs/every.ts';
+import type { Every } from './jobs/jobs.types.ts';
+import { openMail } from './notifications/openMail.ts';
 
 export interface ComposeOptions {
   settings: Settings;
@@ -19,6 +21,8 @@ export interface ComposeOptions {
   clock?: Clock;
   /** A database the caller has opened or is opening, in place of the one the settings choose. */
   database?: OpenedDatabase | Promise<OpenedDatabase>;
+  /** The clock of the jobs; default: that of a long-running server. */
+  every?: Every;
 }
 
 /** Everything Purser is, put together and not yet listening. */
@@ -68,12 +72,13 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
       ['database', database.description],
       ['redis', redis.description],
       ['stripe', stripe.description],
+      ['mail', openMail(settings.mail).description],
     ],
     async start(listeningAt) {
       origin = settings.http.publicUrl ?? listeningAt;
       await stripe.announce(listeningAt);
       waiting = startWhenReady({ settings, health, stripe: () => prices.pricing(), logger }, () =>
-        jobs.start(every),
+        jobs.start(options.every ?? every),
       );
       await waiting.heard;
     },

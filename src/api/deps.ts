@@ -9,6 +9,8 @@ import type { Holds } from '../credits/holds.types.ts';
 import type { Payments } from '../credits/payments.ts';
 import type { Dunning } from '../dunning/dunning.types.ts';
 import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
+import type { Alerts } from '../notifications/alerts.ts';
+import type { Notifications } from '../notifications/notifications.ts';
 import type { Subscriptions } from '../subscriptions/subscriptions.types.ts';
 import type { Claims } from '../webhook/claims.ts';
 import type { EventLog } from '../webhook/eventLog.types.ts';
@@ -56,6 +58,8 @@ export interface AppDeps extends Money {
   replays: Replays;
   missedEvents: MissedEvents;
   claims: Claims;
+  notifications: Notifications;
+  alerts: Alerts;
   dunning: Dunning;
   jobs: Jobs & { tick(): Promise<JobRun[]> };
   catalogue: { cost(feature: string, units: number): number };

@@ -40,6 +40,20 @@ export interface Plan {
 
 export type CatalogueEntry = Pack | Plan;
 
+/** Which mails customers get. */
+export interface MailPolicy {
+  /** What the product is called; null = as EMAIL_FROM says. */
+  name: string | null;
+  /** Where readers get help: an address or a page. */
+  support: string | null;
+  /** Balance from which on a user is told that it runs low; null = nobody is. */
+  lowBalance: number | null;
+  /** How many days before credits expire their owner is told; null = nobody is. */
+  expiringDays: number | null;
+  /** Kinds that are not sent. */
+  off: string[];
+}
+
 /** What the catalogue needs to know of a Stripe price to find its entry. */
 export interface PriceReference {
   id: string;
@@ -52,6 +66,7 @@ export interface Catalogue {
   packs: Pack[];
   plans: Plan[];
   freePlan: { id: string; welcomeCredits: number; quotas: Record<string, number> };
+  mail: MailPolicy;
   /** For subscriptions whose plan has no policy of its own. */
   dunning: DunningPolicy;
   /** The entry of that catalogue id, or null. */
@@ -100,6 +115,23 @@ function toPlan(
     tier: plan.tier ?? id,
     quotas: plan.quotas ?? {},
     dunning: toDunningPolicy({ ...common, ...plan.dunning }, `plans.${id}.dunning`),
+  };
+}
+
+const EXPIRING_DAYS = 7;
+
+/** A fifth of the smallest pack is low, unless the file says otherwise. */
+function toMailPolicy({ mail = {} }: CatalogueFile, packs: Pack[]): MailPolicy {
+  const smallest = Math.min(...packs.map(({ credits }) => credits));
+  const off = mail.off ?? [];
+  const low = Number.isFinite(smallest) ? Math.max(1, Math.floor(smallest / 5)) : null;
+  const { low_balance: lowBalance = low, expiring_days: days = EXPIRING_DAYS } = mail;
+  return {
+    name: mail.name ?? null,
+    support: mail.support ?? null,
+    lowBalance: off.includes('low_balance') ? null : lowBalance,
+    expiringDays: off.includes('credits_expiring') ? null : days,
+    off,
   };
 }
 
@@ -165,6 +197,7 @@ export function createCatalogue(source: unknown, origin = 'the catalogue'): Cata
       welcomeCredits: file.free_plan?.welcome_credits ?? 0,
       quotas: file.free_plan?.quotas ?? {},
     },
+    mail: toMailPolicy(file, packs),
     dunning: toDunningPolicy(file.dunning, 'dunning'),
     entry: (id) => byId.get(id) ?? null,
     entryOfPrice(price) {

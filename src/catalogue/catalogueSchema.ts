@@ -57,6 +57,28 @@ const plan = z.strictObject({
   dunning: dunning.optional(),
 });
 
+/** What customers are written about, and by whom. */
+const mail = z.strictObject({
+  name: z.string().min(1).max(100).optional(),
+  support: z.string().min(3).max(300).nullable().optional(),
+  low_balance: credits.nullable().optional(),
+  expiring_days: z.int().min(1).max(90).nullable().optional(),
+  off: z
+    .array(
+      z.enum([
+        'trial_ending',
+        'payment_failed',
+        'subscription_canceled',
+        'payment_receipt',
+        'purchase_receipt',
+        'low_balance',
+        'credits_expiring',
+        'claim_link',
+      ]),
+    )
+    .optional(),
+});
+
 /** The catalogue file, as the contract describes it; unknown fields are refused by name. */
 export const catalogueSchema = z.strictObject({
   currency: z.string().regex(/^[a-z]{3}$/, 'must be a three-letter currency code in lower case'),
@@ -70,6 +92,7 @@ export const catalogueSchema = z.strictObject({
   packs: z.record(id, pack).optional(),
   plans: z.record(id, plan).optional(),
   features: z.record(id, credits).optional(),
+  mail: mail.optional(),
   dunning: dunning.optional(),
 });
 

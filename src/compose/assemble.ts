@@ -34,6 +34,7 @@ import { SUBSCRIBED_TYPES } from '../webhook/subscribedTypes.ts';
 import { sweepAfterReceipt } from '../webhook/sweepAfterReceipt.ts';
 import { createWebhook } from '../webhook/webhook.ts';
 import type { OpenedDatabase } from './openDatabase.ts';
+import { openNotifications } from './openNotifications.ts';
 import type { OpenedRedis } from './openRedis.ts';
 import type { OpenedStripe } from './openStripe.ts';
 import { checkSchema } from './schema.ts';
@@ -139,6 +140,7 @@ export function assemble(options: AssembleOptions): Assembly {
     logger,
     types: new Set(SUBSCRIBED_TYPES),
   });
+  const outbox = openNotifications({ settings, db, clock, logger, stripe, catalogue, publicUrl });
   const dunning: DunningDeps = {
     db,
     stripe,
@@ -157,6 +159,7 @@ export function assemble(options: AssembleOptions): Assembly {
       redis: options.redis.store,
       stripeCache,
       missedEvents,
+      outbox,
       dunning,
       keepPayloads: settings.keepPayloads,
     }),
@@ -184,7 +187,9 @@ export function assemble(options: AssembleOptions): Assembly {
     eventLog: createEventLog({ db }),
     replays: createReplays({ db }),
     missedEvents,
-    claims: createClaims({ db }),
+    claims: createClaims({ db, publicUrl }),
+    notifications: outbox.notifications,
+    alerts: outbox.alerts,
     dunning: createDunning(dunning),
     jobs,
     catalogue,

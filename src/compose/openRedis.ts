@@ -18,7 +18,7 @@ export interface OpenedRedis {
  * Purser from starting: it holds copies only. Clients are loaded when they are used.
  */
 export async function openRedis(
-  settings: Settings,
+  settings: Pick<Settings, 'redisUrl' | 'upstash'>,
   { logger, nowMs }: { logger: Logger; nowMs: () => number },
 ): Promise<OpenedRedis> {
   const { redisUrl, upstash } = settings;

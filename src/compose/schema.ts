@@ -13,6 +13,8 @@ export const FILE_FUNCTIONS = {
   'credit_explain_migration.sql': 'explain_credit_balance',
   'credit_consistency_migration.sql': 'check_changed_credits',
   'credit_seals_migration.sql': 'seal_credit_entries',
+  'notifications_migration.sql': 'claim_notifications',
+  'alerts_migration.sql': 'raise_alert',
   'checkout_migration.sql': 'record_checkout_session',
   'subscriptions_migration.sql': 'set_subscription_state',
   'dunning_migration.sql': 'dunning_summary',
@@ -21,6 +23,8 @@ export const FILE_FUNCTIONS = {
   'stripe_event_replay_migration.sql': 'advance_webhook_replay',
   'cache_store_migration.sql': 'read_stripe_cache',
   'operations_migration.sql': 'claim_job',
+  'admin_migration.sql': 'inspect_installation',
+  'health_migration.sql': 'health_figures',
 };
 
 /** Rejects, with the ways to mend it, when the database lacks what this version calls. */

@@ -3,7 +3,8 @@
  * implementations do. Stripe has none: the official SDK talks to Stripe or to the sandbox.
  */
 
-export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+export type Json = null | boolean | number | string | Json[] | JsonObject;
+export type JsonObject = { [key: string]: Json };
 
 /** Arguments of a database function by parameter name; objects and arrays travel as `jsonb`. */
 export type RpcArgs = Record<string, Json | undefined>;
@@ -63,6 +64,8 @@ export interface RedisStore {
   readonly kind: 'memory' | 'tcp' | 'upstash';
   /** A copy that is damaged counts as absent: its reader asks the ledger, which mends it. */
   readMirror(userId: string): Promise<MirrorRecord | null>;
+  /** The same for many (at most 1000) in one round trip; answers in the order given. */
+  readMirrors(userIds: string[]): Promise<(MirrorRecord | null)[]>;
   /** Compare-and-set: written unless a newer copy of the same ledger is stored. */
   writeMirror(userId: string, record: MirrorRecord): Promise<MirrorWrite>;
   /** The same for many (at most 1000) in one round trip; answers in the order given. */

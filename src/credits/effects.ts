@@ -189,6 +189,31 @@ export type Effect =
       data: Record<string, unknown>;
       /** ISO 8601; default: at once. */
       send_at?: string;
+      /** Only if the grant with this key is written by the same application of effects. */
+      after_grant?: string;
+    }
+  | {
+      /** Told to operators, once while it lasts; see sql/alerts_migration.sql. */
+      kind: 'alert';
+      code: string;
+      subject: string;
+      severity: 'critical' | 'warning';
+      /** One line. */
+      title: string;
+      detail: string;
+      /** It ends by itself so long after it was last seen. */
+      quiet_seconds: number;
+    }
+  | {
+      /** Offers a purchase that is nobody's to its buyer, by mail; see purser.offer_claim. */
+      kind: 'claim_link';
+      object_id: string;
+      /** The address Stripe collected. */
+      recipient: string;
+      token: string;
+      /** SHA-256 of the token, hexadecimal. */
+      token_hash: string;
+      credits: number;
     }
   /** What Stripe says about collecting a subscription's invoice; after the subscription's state. */
   | DunningEffect

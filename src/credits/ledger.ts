@@ -195,6 +195,14 @@ export async function getMirrorRecords(
   return answer.records;
 }
 
+/** Which of these copies (at most 1000) the ledger does not bear out; see judge_mirror_copies. */
+export function judgeMirrorCopies(
+  db: Database,
+  seen: { user_id: string; ledger: string | null; version: number | null }[],
+): Promise<{ gone: string[]; ahead: UserMirrorRecord[] }> {
+  return db.rpc('judge_mirror_copies', { p_seen: seen });
+}
+
 export function expireDueCredits(
   db: Database,
   limit: number,

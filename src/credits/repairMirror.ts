@@ -1,7 +1,7 @@
 import { isRetryable } from '../core/errors.ts';
 import type { Database, Logger, RedisStore, SeenMirror } from '../core/ports.ts';
 import {
-  getMirrorRecords,
+  judgeMirrorCopies,
   listMirrorChanges,
   listMirrorRecords,
   type MirrorChanges,
@@ -203,21 +203,22 @@ export function createMirrorRepair(deps: MirrorRepairDeps): MirrorRepair {
   ): Promise<void> {
     for (let start = 0; start < copies.length; start += PAGE_MAX) {
       const page = copies.slice(start, start + PAGE_MAX);
-      const records = await getMirrorRecords(
+      const { gone, ahead } = await judgeMirrorCopies(
         db,
-        page.map(({ userId }) => userId),
+        page.map(({ userId, seen }) => ({
+          user_id: userId,
+          ledger: seen?.ledger ?? null,
+          version: seen?.version ?? null,
+        })),
       );
-      const byUser = new Map(records.map((record) => [record.user_id, record]));
-      for (const { userId, seen } of page) {
-        const current = byUser.get(userId);
-        if (current === undefined) {
-          if (await remove(userId, seen)) counts.removed += 1;
-        } else if (seen?.ledger === current.ledger && seen.version > current.version) {
-          const { user_id: _, ...record } = current;
-          if (!(await remove(userId, seen))) continue;
-          counts.ahead += 1;
-          await redis.writeMirror(userId, record);
-        }
+      const seenOf = new Map(page.map(({ userId, seen }) => [userId, seen]));
+      for (const userId of gone) {
+        if (await remove(userId, seenOf.get(userId) ?? null)) counts.removed += 1;
+      }
+      for (const { user_id: userId, ...record } of ahead) {
+        if (!(await remove(userId, seenOf.get(userId) ?? null))) continue;
+        counts.ahead += 1;
+        await redis.writeMirror(userId, record);
       }
     }
   }

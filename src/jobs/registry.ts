@@ -1,6 +1,7 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import type { StripeCache } from '../checkout/stripeCache.ts';
 import type { Database, RedisStore } from '../core/ports.ts';
-import { checkConsistency } from '../credits/checkConsistency.ts';
+import { checkConsistency, checkEverything } from '../credits/checkConsistency.ts';
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
 import { type DunningDeps, runDunning } from '../dunning/runDunning.ts';
@@ -10,7 +11,8 @@ import { MISSED_EVENTS, type MissedEvents } from '../webhook/missedEvents.ts';
 import type { ProcessDeps } from '../webhook/process.ts';
 import { runReplays } from '../webhook/replays.ts';
 import { sweepInbox } from '../webhook/sweep.ts';
-import type { Job } from './jobs.ts';
+import type { Job } from './job.ts';
+import { pages } from './pages.ts';
 
 export interface RegistryDeps {
   db: Database;
@@ -19,6 +21,10 @@ export interface RegistryDeps {
   processing: ProcessDeps;
   stripeCache: StripeCache;
   missedEvents: Pick<MissedEvents, 'run'>;
+  outbox: {
+    send(shouldStop: () => boolean): Promise<Record<string, number>>;
+    writeBalanceNotices(shouldStop: () => boolean): Promise<Record<string, number>>;
+  };
   dunning: DunningDeps;
   /** Whether the clean-up spares events that wrote entries. */
   keepPayloads: boolean;
@@ -31,7 +37,7 @@ const CLEANUP_PAGE = 1000;
 
 /** Every job there is, with its pace. */
 export function jobRegistry(deps: RegistryDeps): Job[] {
-  const { db, redis, processing, stripeCache, missedEvents, dunning, keepPayloads } = deps;
+  const { db, redis, processing, stripeCache, missedEvents, outbox, dunning, keepPayloads } = deps;
   const { logger, clock } = processing;
   const nowMs = () => clock.now().getTime();
   const mirrorRepair = createMirrorRepair({ db, redis, logger, nowMs });
@@ -77,36 +83,40 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: async (shouldStop) => ({ ...(await mirrorRepair.run(shouldStop)) }),
     },
     {
+      // Before the sending, so that a tick also sends what it finds.
+      name: 'balance-notices',
+      everySeconds: 60,
+      leaseSeconds: 120,
+      maxRunSeconds: 30,
+      run: (shouldStop) => outbox.writeBalanceNotices(shouldStop),
+    },
+    {
+      // A last batch may still wait for a mail server that hangs.
+      name: 'notifications',
+      everySeconds: 5,
+      leaseSeconds: 120,
+      maxRunSeconds: 30,
+      run: (shouldStop) => outbox.send(shouldStop),
+    },
+    {
       name: 'expire-credits',
       everySeconds: 60,
       leaseSeconds: 120,
       maxRunSeconds: 60,
-      async run(shouldStop) {
-        let users = 0;
-        let more = true;
-        while (more && !shouldStop()) {
-          const page = await expireDueCredits(db, EXPIRY_PAGE);
-          users += page.users;
-          more = page.more;
-        }
-        return { users };
-      },
+      run: pages('users', async () => {
+        const { users, more } = await expireDueCredits(db, EXPIRY_PAGE);
+        return { count: users, more };
+      }),
     },
     {
       name: 'seal-ledger',
       everySeconds: 60,
       leaseSeconds: 120,
       maxRunSeconds: 60,
-      async run(shouldStop) {
-        let entries = 0;
-        let more = true;
-        while (more && !shouldStop()) {
-          const page = await sealCreditEntries(db, SEAL_PAGE);
-          entries += page.entries;
-          more = page.more;
-        }
-        return { entries };
-      },
+      run: pages('entries', async () => {
+        const { entries, more } = await sealCreditEntries(db, SEAL_PAGE);
+        return { count: entries, more };
+      }),
     },
     {
       name: 'consistency-check',
@@ -116,6 +126,16 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: (shouldStop) => checkConsistency({ db, logger }, shouldStop),
     },
     {
+      // The whole ledger and every copy in Redis, over as many runs as it takes.
+      name: 'consistency-full',
+      everySeconds: 60,
+      calendar: { day: 1, hour: 4 },
+      leaseSeconds: 120,
+      maxRunSeconds: 50,
+      run: (shouldStop, context) =>
+        checkEverything({ db, redis, logger, nowMs, pause }, shouldStop, context),
+    },
+    {
       name: 'subscription_cache_cleanup',
       everySeconds: 300,
       leaseSeconds: 60,
@@ -123,21 +143,15 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: () => cleanSubscriptionCache(db),
     },
     {
-      // Daily, since the schedule counts in seconds up to a day; most runs find little.
       name: 'cleanup-events',
-      everySeconds: 86_400,
+      everySeconds: 60,
+      calendar: { weekday: 0, hour: 3 },
       leaseSeconds: 120,
       maxRunSeconds: 60,
-      async run(shouldStop) {
-        let deleted = 0;
-        let more = true;
-        while (more && !shouldStop()) {
-          const page = await deleteOldEvents(db, CLEANUP_DAYS, keepPayloads, CLEANUP_PAGE);
-          deleted += page.deleted;
-          more = page.deleted === CLEANUP_PAGE;
-        }
-        return { deleted };
-      },
+      run: pages('deleted', async () => {
+        const { deleted } = await deleteOldEvents(db, CLEANUP_DAYS, keepPayloads, CLEANUP_PAGE);
+        return { count: deleted, more: deleted === CLEANUP_PAGE };
+      }),
     },
     {
       // Each process renews what its own readers use; the table is shared.

@@ -57,6 +57,7 @@ export function guardRedis(store: RedisStore, options: GuardOptions): RedisStore
   return {
     kind: store.kind,
     readMirror: (userId) => guard(() => store.readMirror(userId)),
+    readMirrors: (userIds) => guard(() => store.readMirrors(userIds)),
     writeMirror: (userId, record) => guard(() => store.writeMirror(userId, record)),
     writeMirrors: (copies) => guard(() => store.writeMirrors(copies)),
     deleteMirror: (userId) => guard(() => store.deleteMirror(userId)),

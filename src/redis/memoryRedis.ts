@@ -28,6 +28,11 @@ export function createMemoryRedis({ nowMs }: MemoryRedisOptions): RedisStore {
     }
   }
 
+  function read(userId: string): MirrorRecord | null {
+    const stored = mirrors.get(creditsKey(userId));
+    return stored === undefined ? null : { ...stored.record };
+  }
+
   function write(userId: string, record: MirrorRecord): MirrorWrite {
     const key = creditsKey(userId);
     const stored = mirrors.get(key)?.record;
@@ -44,8 +49,10 @@ export function createMemoryRedis({ nowMs }: MemoryRedisOptions): RedisStore {
   return {
     kind: 'memory',
     async readMirror(userId) {
-      const stored = mirrors.get(creditsKey(userId));
-      return stored === undefined ? null : { ...stored.record };
+      return read(userId);
+    },
+    async readMirrors(userIds) {
+      return userIds.map(read);
     },
     async writeMirror(userId, record) {
       return write(userId, record);

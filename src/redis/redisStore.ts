@@ -42,8 +42,13 @@ export function createRedisStore({ kind, connection, keyLocking }: RedisStoreOpt
     kind,
 
     async readMirror(userId) {
-      const reply = await connection.send(['HMGET', creditsKey(userId), ...MIRROR_FIELDS]);
-      return isWrongType(reply) ? null : decodeMirror(accept(reply));
+      return decodeReply(await connection.send(readCommand(userId)));
+    },
+
+    async readMirrors(userIds) {
+      if (userIds.length === 0) return [];
+      const replies = await connection.sendAll(userIds.map(readCommand));
+      return userIds.map((_, index) => decodeReply(replies[index]));
     },
 
     async writeMirror(userId, record) {
@@ -123,7 +128,13 @@ export function createRedisStore({ kind, connection, keyLocking }: RedisStoreOpt
   };
 }
 
-function isWrongType(reply: Reply): boolean {
+const readCommand = (userId: string) => ['HMGET', creditsKey(userId), ...MIRROR_FIELDS];
+
+function decodeReply(reply: Reply | undefined): MirrorRecord | null {
+  return isWrongType(reply) ? null : decodeMirror(accept(reply));
+}
+
+function isWrongType(reply: Reply | undefined): boolean {
   return reply instanceof RedisReplyError && reply.code === 'WRONGTYPE';
 }
 

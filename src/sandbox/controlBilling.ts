@@ -47,6 +47,7 @@ const settingsSchema = z.strictObject({
     .optional(),
   api_version: z.enum(EVENT_VERSIONS).optional(),
   draft_waits_for_webhooks: z.boolean().optional(),
+  portal_saved: z.boolean().optional(),
 });
 const emptySchema = z.strictObject({});
 

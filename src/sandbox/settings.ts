@@ -18,6 +18,8 @@ export interface Settings {
   readonly api_version: EventVersion;
   /** Finalisation waits for the endpoints' 2xx on invoice.created, up to 72 hours, as at Stripe. */
   readonly draft_waits_for_webhooks: boolean;
+  /** Whether the customer portal's settings were ever saved: without that it opens for nobody. */
+  readonly portal_saved: boolean;
 }
 export type SettingsRow = { id: 'settings'; object: 'sandbox.settings'; settings: Settings };
 
@@ -31,6 +33,7 @@ const DEFAULTS: Settings = {
   draft_seconds: 3_600,
   api_version: API_VERSION,
   draft_waits_for_webhooks: true,
+  portal_saved: true,
 };
 
 export function settingsOf(ctx: Context): Settings {

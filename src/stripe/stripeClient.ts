@@ -27,3 +27,6 @@ export function createStripeClient({ secretKey, apiBase }: StripeClientOptions):
         }),
   });
 }
+
+/** The version of Stripe's API in which this client asks and is answered. */
+export const STRIPE_API_VERSION: string = Stripe.API_VERSION;

@@ -9,7 +9,8 @@ import { idOf, type SettlementBase, type SubscriptionSettlement } from '../check
 import { callStripe } from '../checkout/stripeErrors.ts';
 import type { Effect } from '../credits/effects.ts';
 import { dunningEffects, isLate } from '../dunning/dunningEffect.ts';
-import { grantsOfInvoice } from './invoiceGrants.ts';
+import { grantsOfInvoice, type PaidInvoice } from './invoiceGrants.ts';
+import { paymentReceipt } from './mails.ts';
 import { readSubscription, type SubscriptionReading } from './readSubscription.ts';
 
 export function createSubscriptionSettlement(deps: SettlementBase): SubscriptionSettlement {
@@ -111,21 +112,24 @@ async function effectsOfInvoice(
   }
   const payments = await readInvoicePayments(deps.stripe, invoice.id);
   const paidAt = invoice.status_transitions.paid_at;
+  const paid: PaidInvoice = {
+    invoice,
+    subscription,
+    lines,
+    userId,
+    sessionId:
+      invoice.billing_reason === 'subscription_create' && session !== null ? session.id : null,
+    paymentIntentId: firstIntentOf(payments),
+    payments: paymentsOfInvoice(invoice, payments),
+    paidAt: paidAt === null ? heardAt : new Date(paidAt * 1000),
+    now: deps.clock.now(),
+  };
+  const grants = grantsOfInvoice(paid);
   return [
     ...reading.effects,
     ...effects,
-    ...grantsOfInvoice({
-      invoice,
-      subscription,
-      lines,
-      userId,
-      sessionId:
-        invoice.billing_reason === 'subscription_create' && session !== null ? session.id : null,
-      paymentIntentId: firstIntentOf(payments),
-      payments: paymentsOfInvoice(invoice, payments),
-      paidAt: paidAt === null ? heardAt : new Date(paidAt * 1000),
-      now: deps.clock.now(),
-    }),
+    ...grants,
+    ...paymentReceipt(deps.clock, paid, grants, reading.planName),
     ...dunning,
   ];
 }

@@ -21,6 +21,7 @@ export const AREA_FILES: readonly string[] = [
   'credit_consistency_migration.sql',
   'credit_seals_migration.sql',
   'notifications_migration.sql',
+  'alerts_migration.sql',
   'checkout_migration.sql',
   'subscriptions_migration.sql',
   'dunning_migration.sql',
@@ -29,6 +30,8 @@ export const AREA_FILES: readonly string[] = [
   'stripe_event_replay_migration.sql',
   'cache_store_migration.sql',
   'operations_migration.sql',
+  'admin_migration.sql',
+  'health_migration.sql',
 ];
 
 /** Applied only on demand: a row in public.users for each sign-up. */

@@ -24,6 +24,8 @@ export interface ClaimLink {
   token: string;
   /** Where a signed-in user sends it: POST. */
   path: string;
+  /** The page for the buyer; the token is in the fragment, which reaches no server and no log. */
+  url: string;
   expires_at: string;
 }
 
@@ -48,7 +50,13 @@ type Answer = Claim & {
   status?: string;
 };
 
-export function createClaims({ db }: { db: Database }): Claims {
+export interface ClaimsDeps {
+  db: Database;
+  /** Where the pages are served, without a slash at the end. */
+  publicUrl: () => string;
+}
+
+export function createClaims({ db, publicUrl }: ClaimsDeps): Claims {
   return {
     async assign({ eventId, userId, reason }, actor) {
       const answer = await db.rpc<Answer>('claim_parked_event', {
@@ -81,6 +89,7 @@ export function createClaims({ db }: { db: Database }): Claims {
         object_id: made.object_id,
         token,
         path: `/api/claims/${token}`,
+        url: `${publicUrl()}/claim#purchase=${token}`,
         expires_at: made.expires_at,
       };
     },

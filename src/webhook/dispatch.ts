@@ -85,6 +85,7 @@ export async function dispatch(deps: DispatchDeps, event: StripeEvent): Promise<
               user_id: null,
               detail: { event_type: event.type, reason: ignored.reason },
             } as const,
+            alertOf(ignored.finding, event, ignored.reason),
           ]
         : []),
     ];
@@ -114,14 +115,46 @@ function unreadable(event: StripeEvent): Effect[] {
       user_id: null,
       detail: { event_type: event.type, reason },
     },
+    {
+      kind: 'alert',
+      code: 'event_unreadable',
+      subject: event.type,
+      severity: 'critical',
+      title: `A Stripe event of type ${event.type} could not be read`,
+      detail: `${event.id}: ${reason}. If money moved, nobody was credited for it. Look at the event in Stripe and in the event log.`,
+      quiet_seconds: ALERT_QUIET_SECONDS,
+    },
     { kind: 'ignore', reason },
   ];
+}
+
+/** Events come one by one: when none has come for so long, whoever sent them has stopped. */
+const ALERT_QUIET_SECONDS = 24 * 3600;
+
+type Misdirected = 'livemode_mixed' | 'foreign_account';
+
+/** One alert for a wrong endpoint, not one for each event that comes to it. */
+function alertOf(code: Misdirected, event: StripeEvent, reason: string): Effect {
+  const mixed = code === 'livemode_mixed';
+  return {
+    kind: 'alert',
+    code,
+    subject: mixed ? (event.livemode ? 'live' : 'test') : (event.account ?? ''),
+    severity: mixed ? 'critical' : 'warning',
+    title: mixed
+      ? `Stripe sends ${event.livemode ? 'live' : 'test'} events to the wrong endpoint`
+      : `Stripe sends events of the connected account ${event.account}`,
+    detail: mixed
+      ? `${event.id} was ignored: ${reason}. Check in Stripe which endpoint has this address, and which key STRIPE_SECRET_KEY holds.`
+      : `${event.id} was ignored: ${reason}. Purser sells for one account: let the endpoint listen to events of your own account only.`,
+    quiet_seconds: ALERT_QUIET_SECONDS,
+  };
 }
 
 function reasonToIgnore(
   { livemode }: DispatchDeps,
   event: StripeEvent,
-): { reason: string; finding?: string } | null {
+): { reason: string; finding?: Misdirected } | null {
   if (event.livemode !== livemode) {
     return {
       reason: `a ${event.livemode ? 'live' : 'test'} event came to a ${livemode ? 'live' : 'test'} endpoint`,

@@ -61,6 +61,11 @@ const PAGES: PageCase[] = [
     ready: (page) => page.getByText('All 6 entries').waitFor(),
   },
   {
+    name: 'claim',
+    address: ({ server }) => `${server.url}/claim#purchase=${'a'.repeat(43)}`,
+    ready: (page) => page.getByRole('heading', { name: 'Your purchase is waiting' }).waitFor(),
+  },
+  {
     name: 'not-found',
     address: ({ server }) => `${server.url}/no-such-page`,
     ready: (page) => page.getByRole('heading', { level: 1 }).waitFor(),

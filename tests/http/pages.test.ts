@@ -141,7 +141,7 @@ describe('web pages', () => {
   });
   afterAll(() => rmSync(dir, { recursive: true }));
 
-  it.each(['/', '/pricing', '/success?session_id=cs_test_1', '/account'])(
+  it.each(['/', '/pricing', '/success?session_id=cs_test_1', '/account', '/claim'])(
     '%s is the web app, asked for anew each time',
     async (path) => {
       const { app } = testApp({ staticDir: dir });

@@ -117,6 +117,7 @@ const GOOD_CALLS: Record<
   exportUserStatement: { path: '/api/users/u1/statement.csv', headers: bearer(SERVICE_KEY) },
   runDueJobs: { path: '/api/cron/tick', headers: bearer(CRON_SECRET) },
   runCronJob: { path: '/api/cron/webhook-sweep', headers: bearer(CRON_SECRET) },
+  listJobs: { path: '/api/admin/jobs', headers: bearer(ADMIN_KEY) },
   runJob: { path: '/api/admin/jobs/webhook-sweep/run', headers: bearer(ADMIN_KEY) },
   getPayment: { path: '/api/admin/payments/pi_1', headers: bearer(ADMIN_KEY) },
   setPaymentState: {
@@ -157,6 +158,17 @@ const GOOD_CALLS: Record<
     headers: bearer(ADMIN_KEY),
     body: { expires_in_seconds: 3600 },
   },
+  listNotifications: {
+    path: '/api/admin/notifications?status=dead&kind=low_balance&user_id=u1&limit=5',
+    headers: bearer(ADMIN_KEY),
+  },
+  getNotification: { path: '/api/admin/notifications/7', headers: bearer(ADMIN_KEY) },
+  retryNotification: { path: '/api/admin/notifications/7/retry', headers: bearer(ADMIN_KEY) },
+  previewMail: {
+    path: '/api/admin/notifications/samples/low_balance',
+    headers: bearer(ADMIN_KEY),
+  },
+  listAlerts: { path: '/api/admin/alerts?status=open', headers: bearer(ADMIN_KEY) },
   redeemClaim: { path: `/api/claims/${'x'.repeat(43)}`, headers: user },
   listDunningCases: {
     path: '/api/admin/dunning?state=active&user_id=u1&limit=5',

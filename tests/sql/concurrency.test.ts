@@ -247,8 +247,8 @@ describe('the inbox under many hands', () => {
         p_lease_seconds: 30,
         p_holder: holder,
       });
-    expect(await job('a')).toEqual({ outcome: 'claimed', fence: 1 });
-    expect(await job('a')).toEqual({ outcome: 'claimed', fence: 1 });
+    expect(await job('a')).toEqual({ outcome: 'claimed', fence: 1, cursor: null });
+    expect(await job('a')).toEqual({ outcome: 'claimed', fence: 1, cursor: null });
     expect(await job('b')).toEqual({ outcome: 'busy' });
   });
 

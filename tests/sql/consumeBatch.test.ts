@@ -385,7 +385,13 @@ describe('an operation in a batch', () => {
             }
             for (const user of new Set(spends.map((one) => one.user))) {
               const ask = async (id = '') =>
-                (await call('get_mirror_records', { p_user_ids: [id] })).records[0];
+                (
+                  await database.current.query<{ record: Answer }>(
+                    `select purser.mirror_record(a) || jsonb_build_object('user_id', a.user_id) as record
+                     from purser.accounts a where a.user_id = $1`,
+                    [id],
+                  )
+                )[0]?.record ?? {};
               const { user_id: _alone, ...expected } = await ask(alone[user]?.user);
               const { user_id, ...given } = mirrors.find(
                 (one: Answer) => one.user_id === together[user]?.user,

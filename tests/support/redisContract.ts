@@ -131,6 +131,17 @@ export function describeRedisContract(name: string, subject: () => ContractSubje
       expect(await store.writeMirrors([])).toEqual([]);
     });
 
+    it('reads many copies in one go, in the order asked for', async () => {
+      await store.writeMirror('u1', mirrorRecord({ version: 9 }));
+      await store.writeMirror('u3', mirrorRecord({ version: 2, balance: 7 }));
+      expect(await store.readMirrors(['u3', 'u2', 'u1'])).toEqual([
+        mirrorRecord({ version: 2, balance: 7 }),
+        null,
+        mirrorRecord({ version: 9 }),
+      ]);
+      expect(await store.readMirrors([])).toEqual([]);
+    });
+
     it('removes a copy only while it is the one that was seen', async () => {
       const record = mirrorRecord({ version: 9 });
       await store.writeMirror('u1', record);

@@ -67,6 +67,7 @@ export interface StackOptions {
   adapter?: DatabaseAdapter;
   env?: Record<string, string>;
   clock?: ComposeOptions['clock'];
+  every?: ComposeOptions['every'];
   /** Wraps the database, to inject faults at the port. */
   wrapDatabase?: (database: OpenedDatabase) => OpenedDatabase;
   /** Lets the sandbox deliver its events; without it tests deliver by hand. */
@@ -142,6 +143,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     logger,
     database: options.wrapDatabase?.(opened) ?? opened,
     ...(options.clock === undefined ? {} : { clock: options.clock }),
+    ...(options.every === undefined ? {} : { every: options.every }),
   });
   const server = await listen(purser.app, {
     host: '127.0.0.1',

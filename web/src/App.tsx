@@ -1,6 +1,7 @@
 import { Route, Switch } from 'wouter';
 import { Layout } from './components/Layout.tsx';
 import { AccountPage } from './pages/AccountPage.tsx';
+import { ClaimPage } from './pages/ClaimPage.tsx';
 import { NotFoundPage } from './pages/NotFoundPage.tsx';
 import { PricingPage } from './pages/PricingPage.tsx';
 import { SuccessPage } from './pages/SuccessPage.tsx';
@@ -13,6 +14,7 @@ export function App() {
         <Route path="/pricing" component={PricingPage} />
         <Route path="/success" component={SuccessPage} />
         <Route path="/account" component={AccountPage} />
+        <Route path="/claim" component={ClaimPage} />
         <Route component={NotFoundPage} />
       </Switch>
     </Layout>

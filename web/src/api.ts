@@ -7,6 +7,7 @@ import type { getCredits, listTransactions } from '../../src/api/contract/credit
 import type { AnswerOf } from '../../src/api/contract/declareRoute.ts';
 import type { getPricing } from '../../src/api/contract/pricing.ts';
 import type { getSubscription } from '../../src/api/contract/subscriptions.ts';
+import type { redeemClaim } from '../../src/api/contract/webhookReplay.ts';
 
 export type Pricing = AnswerOf<typeof getPricing>;
 export type Mode = Pricing['mode'];
@@ -16,6 +17,7 @@ export type CheckoutSession = AnswerOf<typeof createCheckoutSession>;
 export type CheckoutStatus = AnswerOf<typeof getCheckoutSession>;
 export type CheckoutState = CheckoutStatus['status'];
 export type Credits = AnswerOf<typeof getCredits>;
+export type Claim = AnswerOf<typeof redeemClaim>;
 export type Subscription = AnswerOf<typeof getSubscription>;
 export type TransactionPage = AnswerOf<typeof listTransactions>;
 export type Transaction = TransactionPage['data'][number];
@@ -88,6 +90,8 @@ export interface Api {
   fulfillCheckout(sessionId: string, signal?: AbortSignal): Promise<CheckoutStatus>;
   checkoutStatus(sessionId: string, signal?: AbortSignal): Promise<CheckoutStatus>;
   createPortalSession(returnUrl: string): Promise<{ url: string }>;
+  /** Takes over the purchase of a one-time link; the credits follow in seconds. Repeatable. */
+  redeemClaim(token: string): Promise<Claim>;
   credits(signal?: AbortSignal): Promise<Credits>;
   subscription(signal?: AbortSignal): Promise<Subscription>;
   transactions(
@@ -166,6 +170,7 @@ export function createApi(deps: ApiDeps): Api {
     checkoutStatus: (id, signal) => json(session(id), { signal }),
     createPortalSession: (returnUrl) =>
       json('/api/billing-portal-session', { method: 'POST', body: { return_url: returnUrl } }),
+    redeemClaim: (token) => json(`/api/claims/${encodeURIComponent(token)}`, { method: 'POST' }),
     credits: (signal) => json('/api/credits', { signal }),
     subscription: (signal) => json('/api/subscription', { signal }),
     transactions: (filter, cursor, signal) => {

@@ -85,7 +85,7 @@ export function checkRange(
   }
 }
 
-const pageQuery = z
+export const transactionsQuery = z
   .strictObject({ limit: integerParameter(1, TRANSACTIONS_PAGE_MAX).default(50), ...filters })
   .superRefine(checkRange);
 
@@ -112,7 +112,7 @@ export const listTransactions = declareRoute({
   tag: 'Credits',
   summary: 'My history, newest first',
   auth: 'user',
-  query: pageQuery,
+  query: transactionsQuery,
   responses: { 200: { description: 'One page.', body: transactionPageSchema } },
   errors: ['user_not_found', 'dependency_down'],
 });
@@ -165,7 +165,7 @@ export const listUserTransactions = declareRoute({
   summary: 'A user’s history, newest first',
   auth: 'service',
   params: z.strictObject({ userId: userIdSchema }),
-  query: pageQuery,
+  query: transactionsQuery,
   responses: { 200: { description: 'One page.', body: transactionPageSchema } },
   errors: ['user_not_found', 'dependency_down'],
 });

@@ -15,7 +15,7 @@ import {
 
 const typeSchema = z.enum(TRANSACTION_TYPES);
 
-const explanationSchema = z
+export const explanationSchema = z
   .object({
     user_id: z.string(),
     closed: z.boolean().meta({ description: 'The account was deleted; its book is kept.' }),
@@ -101,7 +101,7 @@ const statementSchema = z
   })
   .meta({ id: 'Statement' });
 
-const explainQuery = z.strictObject({
+export const explainQuery = z.strictObject({
   at: instantSchema.optional().meta({ description: 'An instant, past or future; default now.' }),
   limit: integerParameter(1, EXPLAINED_ENTRIES_MAX)
     .default(100)

@@ -55,7 +55,7 @@ const holdSchema = z
   })
   .meta({ id: 'Hold' });
 
-const holdDetailsSchema = z
+export const holdDetailsSchema = z
   .object({
     ...holdState,
     description: z.string().nullable(),

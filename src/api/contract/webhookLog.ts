@@ -40,11 +40,11 @@ const summary = {
   ended_at: timestampSchema.nullable(),
 };
 
-const summarySchema = z.object(summary).meta({ id: 'WebhookLogEntry' });
+export const eventSummarySchema = z.object(summary).meta({ id: 'WebhookLogEntry' });
 
 const page = z
   .object({
-    data: z.array(summarySchema),
+    data: z.array(eventSummarySchema),
     has_more: z.boolean(),
     next_cursor: z.string().nullable(),
   })
@@ -126,7 +126,7 @@ export const getWebhookLog = declareRoute({
               }),
             )
             .meta({ description: 'What the event wrote to the ledger.' }),
-          object_events: z.array(summarySchema),
+          object_events: z.array(eventSummarySchema),
         })
         .meta({ id: 'WebhookLogDetail' }),
     },

@@ -248,6 +248,7 @@ export const createClaimLink = declareRoute({
           object_id: z.string(),
           token: z.string(),
           path: z.string().meta({ description: 'Where a signed-in user posts to.' }),
+          url: z.string().meta({ description: 'The page to send to the buyer.' }),
           expires_at: timestampSchema,
         })
         .meta({ id: 'ClaimLink' }),

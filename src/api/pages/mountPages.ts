@@ -11,7 +11,7 @@ import { isErrorCode, problemIndexPage, problemPage } from './problemPages.ts';
 import { stylesheet } from './stylesheet.ts';
 
 /** Paths of the web app; it routes by itself, so all of them are its one document. */
-const WEB_PAGES = ['/', '/pricing', '/success', '/account'];
+const WEB_PAGES = ['/', '/pricing', '/success', '/account', '/claim'];
 
 /** Pages change with a release only; browsers ask again, which costs a 304. */
 const REVALIDATE = 'public, max-age=0, must-revalidate';

@@ -7,6 +7,7 @@ import { dunningRoutes } from './dunning.ts';
 import { explainRoutes } from './explain.ts';
 import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
+import { notificationRoutes } from './notifications.ts';
 import { operationRoutes } from './operations.ts';
 import { paymentRoutes } from './payments.ts';
 import { subscriptionRoutes } from './subscriptions.ts';
@@ -29,6 +30,7 @@ export const routes: readonly Route[] = [
   ...paymentRoutes,
   ...operationRoutes,
   ...webhookAdminRoutes,
+  ...notificationRoutes,
   ...dunningRoutes,
   ...healthRoutes,
 ];

@@ -1,3 +1,4 @@
+import { listJobs } from '../contract/jobs.ts';
 import { receiveStripeWebhook, runCronJob, runDueJobs, runJob } from '../contract/operations.ts';
 import { defineRoute } from '../defineRoute.ts';
 
@@ -12,6 +13,11 @@ export const operationRoutes = [
   defineRoute(runCronJob, async ({ jobs }, { caller, params }) => ({
     body: await jobs.run(params.job, caller.actor),
   })),
+
+  defineRoute(listJobs, async ({ jobs }) => {
+    const { as_of, jobs: data } = await jobs.list();
+    return { body: { as_of, data } };
+  }),
 
   defineRoute(runJob, async ({ jobs }, { caller, params }) => ({
     body: await jobs.run(params.job, caller.actor),

@@ -1,7 +1,8 @@
 import { add, type Context, seconds } from '../context.ts';
 import { badRequest } from '../errors.ts';
-import { expand, type Parsed, refused, text, url } from '../params.ts';
+import { expand, flag, integer, type Parsed, refused, text, url } from '../params.ts';
 import { type Route, route } from '../route.ts';
+import { settingsOf } from '../settings.ts';
 import { portalSessions } from '../tables.ts';
 import { findCustomer } from './customers.ts';
 
@@ -48,6 +49,11 @@ function createPortalSession(ctx: Context, given: Parsed<typeof createParams>): 
       code: 'resource_missing',
     });
   }
+  if (given.configuration === undefined && !settingsOf(ctx).portal_saved) {
+    throw badRequest(
+      'No configuration provided and your test mode default configuration has not been created. Save your customer portal settings in test mode, or provide a configuration.',
+    );
+  }
   const customer = findCustomer(ctx, given.customer, 'customer', 400);
   const id = ctx.newId('bps_');
   return add(
@@ -71,6 +77,56 @@ function createPortalSession(ctx: Context, given: Parsed<typeof createParams>): 
   ).view;
 }
 
+/** The portal's settings as the dashboard saves them; they change nothing of the portal page. */
+function configuration(ctx: Context) {
+  const off = { enabled: false };
+  const created = seconds(ctx);
+  return {
+    id: CONFIGURATION,
+    object: 'billing_portal.configuration',
+    active: true,
+    application: null,
+    business_profile: { headline: null, privacy_policy_url: null, terms_of_service_url: null },
+    created,
+    default_return_url: null,
+    features: {
+      customer_update: { allowed_updates: [], ...off },
+      invoice_history: off,
+      payment_method_update: { ...off, payment_method_configuration: null },
+      subscription_cancel: {
+        cancellation_reason: { options: [], ...off },
+        ...off,
+        mode: 'at_period_end',
+        proration_behavior: 'none',
+      },
+      subscription_update: {
+        billing_cycle_anchor: null,
+        default_allowed_updates: [],
+        ...off,
+        proration_behavior: 'none',
+        schedule_at_period_end: { conditions: [] },
+        trial_update_behavior: 'end_trial',
+      },
+    },
+    is_default: true,
+    livemode: false,
+    login_page: { enabled: false, url: null },
+    metadata: {},
+    name: null,
+    updated: created,
+  };
+}
+
+/** There is one at most, so there is nothing to page through. */
+const listParams = { active: flag, is_default: flag, limit: integer({ min: 1, max: 100 }), expand };
+
+function listConfigurations(ctx: Context, given: Parsed<typeof listParams>) {
+  const asked = given.active !== false && given.is_default !== false;
+  const data = asked && settingsOf(ctx).portal_saved ? [configuration(ctx)] : [];
+  return { object: 'list', data, has_more: false, url: '/v1/billing_portal/configurations' };
+}
+
 export const portalSessionRoutes: Route[] = [
+  route('GET', '/v1/billing_portal/configurations', listParams, listConfigurations),
   route('POST', '/v1/billing_portal/sessions', createParams, createPortalSession),
 ];

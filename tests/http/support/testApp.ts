@@ -13,6 +13,7 @@ import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
 import { dunningDomain } from './dunningDomain.ts';
+import { notificationDomains } from './notificationDomains.ts';
 import { webhookDomains } from './webhookDomains.ts';
 
 export const SERVICE_KEY = 'service-key-0123456789-0123456789-abcdef';
@@ -82,6 +83,8 @@ type Domains = Pick<
   | 'replays'
   | 'missedEvents'
   | 'claims'
+  | 'notifications'
+  | 'alerts'
   | 'dunning'
   | 'jobs'
 >;
@@ -424,6 +427,7 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
       async idle() {},
     },
     ...webhookDomains(record),
+    ...notificationDomains(record),
     dunning: dunningDomain(record),
     jobs: {
       names: ['webhook-sweep'],
@@ -433,6 +437,10 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
           throw new PurserError('not_found', { detail: `There is no job "${name}".` });
         }
         return run(name);
+      },
+      async list() {
+        record('listJobs');
+        return { as_of: '2026-11-20T12:00:00.000Z', jobs: [] };
       },
       async tick() {
         record('tick');
@@ -490,6 +498,8 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     replays: domains.replays,
     missedEvents: domains.missedEvents,
     claims: domains.claims,
+    notifications: domains.notifications,
+    alerts: domains.alerts,
     dunning: domains.dunning,
     jobs: domains.jobs,
     catalogue: {

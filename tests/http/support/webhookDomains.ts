@@ -84,6 +84,7 @@ export function webhookDomains(
           object_id: 'cs_1',
           token: 'x'.repeat(43),
           path: `/api/claims/${'x'.repeat(43)}`,
+          url: `https://shop.example.com/claim#purchase=${'x'.repeat(43)}`,
           expires_at: at,
         };
       },

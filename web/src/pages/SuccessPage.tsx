@@ -4,6 +4,7 @@ import { ApiError, type CheckoutStatus } from '../api.ts';
 import { CountUp } from '../components/CountUp.tsx';
 import { AlertIcon, CheckIcon, ClockIcon, Spinner } from '../components/icons.tsx';
 import { PageTitle } from '../components/PageTitle.tsx';
+import { Panel } from '../components/Panel.tsx';
 import { Problem } from '../components/Problem.tsx';
 import { useIdentity, useMode } from '../identity.ts';
 import { creditsPhrase, formatSigned } from '../money.ts';
@@ -55,34 +56,6 @@ function Purchase({ settlement }: { settlement: Settlement }) {
     default:
       return <Processing settlement={settlement} />;
   }
-}
-
-type Tone = 'good' | 'bad' | 'wait';
-
-const TONES: Record<Tone, string> = {
-  good: 'bg-good-soft text-good stamp',
-  bad: 'bg-bad-soft text-bad',
-  wait: 'bg-brand-soft text-brand',
-};
-
-interface PanelProps {
-  tone: Tone;
-  icon: ReactNode;
-  tab: string;
-  title: string;
-  children: ReactNode;
-}
-
-function Panel({ tone, icon, tab, title, children }: PanelProps) {
-  return (
-    <div className="grid justify-items-center gap-4 py-8 text-center sm:py-10">
-      <span className={`grid size-16 place-items-center rounded-full ${TONES[tone]}`}>{icon}</span>
-      <PageTitle tab={tab} className="sm:text-4xl">
-        {title}
-      </PageTitle>
-      {children}
-    </div>
-  );
 }
 
 function Links({ primary = 'pricing' }: { primary?: 'pricing' | 'account' }) {
