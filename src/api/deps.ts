@@ -10,6 +10,7 @@ import type { Explain } from '../credits/explain.types.ts';
 import type { Holds } from '../credits/holds.types.ts';
 import type { Payments } from '../credits/payments.ts';
 import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
+import type { Reconcile } from '../reconcile/reconcile.types.ts';
 import type { Subscriptions } from '../subscriptions/subscriptions.types.ts';
 import type { Claims } from '../webhook/claims.ts';
 import type { EventLog } from '../webhook/eventLog.types.ts';
@@ -60,6 +61,7 @@ export interface AppDeps extends Money {
   audit: Audit;
   adminUsers: AdminUsers;
   subscriptionHealth: Health;
+  reconcile: Reconcile;
   jobs: Jobs & { tick(): Promise<JobRun[]> };
   catalogue: { cost(feature: string, units: number): number };
   tokens: TokenVerifier;

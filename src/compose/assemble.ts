@@ -23,6 +23,7 @@ import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { createAlerts } from '../notifications/alerts.ts';
 import { requestContext } from '../observability/requestContext.ts';
+import { createReconcile } from '../reconcile/reconcile.ts';
 import { createSubscriptionSettlement } from '../subscriptions/settleSubscription.ts';
 import { createSubscriptions } from '../subscriptions/subscriptions.ts';
 import { createClaims } from '../webhook/claims.ts';
@@ -140,6 +141,11 @@ export function assemble(options: AssembleOptions): Assembly {
     types: new Set(SUBSCRIBED_TYPES),
   });
   const subscriptionHealth = createHealth({ db, redis, alerts: createAlerts({ db }), logger });
+  const reconcile = createReconcile({
+    ...shared,
+    redis: options.redis.store,
+    livemode: settings.mode === 'live',
+  });
   const jobs = createJobs(
     { db, clock, logger },
     jobRegistry({
@@ -149,6 +155,7 @@ export function assemble(options: AssembleOptions): Assembly {
       stripeCache,
       missedEvents,
       health: subscriptionHealth,
+      reconcile,
       keepPayloads: settings.keepPayloads,
     }),
   );
@@ -179,6 +186,7 @@ export function assemble(options: AssembleOptions): Assembly {
     audit: createAudit({ db }),
     adminUsers: createAdminUsers({ db, redis }),
     subscriptionHealth,
+    reconcile,
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),

@@ -5,6 +5,7 @@ import type { Database, RedisStore } from '../core/ports.ts';
 import { checkConsistency, checkEverything } from '../credits/checkConsistency.ts';
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
+import type { Reconcile, ReconciliationAnswer } from '../reconcile/reconcile.types.ts';
 import { cleanSubscriptionCache } from '../subscriptions/subscriptions.ts';
 import { deleteOldEvents } from '../webhook/inbox.ts';
 import { MISSED_EVENTS, type MissedEvents } from '../webhook/missedEvents.ts';
@@ -22,6 +23,7 @@ export interface RegistryDeps {
   stripeCache: StripeCache;
   missedEvents: Pick<MissedEvents, 'run'>;
   health: Pick<Health, 'check'>;
+  reconcile: Pick<Reconcile, 'run' | 'resume'>;
   /** Whether the clean-up spares events that wrote entries. */
   keepPayloads: boolean;
 }
@@ -33,7 +35,7 @@ const CLEANUP_PAGE = 1000;
 
 /** Every job there is, with its pace. */
 export function jobRegistry(deps: RegistryDeps): Job[] {
-  const { db, redis, processing, stripeCache, missedEvents, health, keepPayloads } = deps;
+  const { db, redis, processing, stripeCache, missedEvents, health, reconcile, keepPayloads } = deps;
   const { logger, clock } = processing;
   const nowMs = () => clock.now().getTime();
   const mirrorRepair = createMirrorRepair({ db, redis, logger, nowMs });
@@ -115,6 +117,21 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: async () => ({ ...(await health.check()) }),
     },
     {
+      name: 'reconcile',
+      everySeconds: 6 * 3_600,
+      leaseSeconds: 360,
+      maxRunSeconds: 300,
+      run: async (shouldStop) => summaryOf(await reconcile.run({}, 'purser', shouldStop)),
+    },
+    {
+      // What a run had no time for, or Stripe no answer, does not wait for six hours.
+      name: 'reconcile-resume',
+      everySeconds: 60,
+      leaseSeconds: 360,
+      maxRunSeconds: 300,
+      run: async (shouldStop) => summaryOf(await reconcile.resume(shouldStop)),
+    },
+    {
       name: 'subscription_cache_cleanup',
       everySeconds: 300,
       leaseSeconds: 60,
@@ -142,4 +159,10 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: () => stripeCache.warm(),
     },
   ];
+}
+
+/** What stays in the job's row; the run's own row has the rest. */
+function summaryOf(answer: ReconciliationAnswer): Record<string, unknown> {
+  const { differences, progress, ...summary } = answer;
+  return summary;
 }

@@ -9,6 +9,7 @@ import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
 import { operationRoutes } from './operations.ts';
 import { paymentRoutes } from './payments.ts';
+import { reconcileRoutes } from './reconcile.ts';
 import { subscriptionRoutes } from './subscriptions.ts';
 import { userRoutes } from './users.ts';
 import { webhookAdminRoutes } from './webhookAdmin.ts';
@@ -30,5 +31,6 @@ export const routes: readonly Route[] = [
   ...operationRoutes,
   ...webhookAdminRoutes,
   ...adminRoutes,
+  ...reconcileRoutes,
   ...healthRoutes,
 ];

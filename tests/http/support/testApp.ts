@@ -13,6 +13,7 @@ import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
 import { adminDomains } from './adminDomains.ts';
+import { reconcileDomain } from './reconcileDomain.ts';
 import { webhookDomains } from './webhookDomains.ts';
 
 export const SERVICE_KEY = 'service-key-0123456789-0123456789-abcdef';
@@ -85,6 +86,7 @@ type Domains = Pick<
   | 'audit'
   | 'adminUsers'
   | 'subscriptionHealth'
+  | 'reconcile'
   | 'jobs'
 >;
 
@@ -427,6 +429,7 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
     },
     ...webhookDomains(record),
     ...adminDomains(record),
+    reconcile: reconcileDomain(record),
     jobs: {
       names: ['webhook-sweep'],
       async run(name, actor) {
@@ -499,6 +502,7 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     audit: domains.audit,
     adminUsers: domains.adminUsers,
     subscriptionHealth: domains.subscriptionHealth,
+    reconcile: domains.reconcile,
     jobs: domains.jobs,
     catalogue: {
       cost(feature, units) {
