@@ -1940,6 +1940,19 @@ end
 $$;
 
 -- ---------------------------------------------------------------------------------------------
+-- get_mirror_records: the mirror records of those of the given users that exist.
+--   p_user_ids  array of at most 1000 ids, each in the spelling of users.id
+-- Answers {records: [{user_id, ...mirror}]}. Reads only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.get_mirror_records(p_user_ids jsonb)
+returns jsonb language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object('records', coalesce(
+    jsonb_agg(purser.mirror_record(a) || jsonb_build_object('user_id', a.user_id)), '[]'))
+  from (select distinct e.value from jsonb_array_elements_text(p_user_ids) e limit 1000) ids
+  join purser.accounts a on a.id = purser.to_user_id(ids.value) and a.user_id = ids.value;
+$$;
+
+-- ---------------------------------------------------------------------------------------------
 -- judge_mirror_copies: which copies seen in Redis the ledger does not bear out.
 --   p_seen  array of at most 1000 {user_id, ledger, version}, user_id in the spelling of users.id;
 --           without a version (a damaged copy) only whether the user is there is told
@@ -1947,7 +1960,6 @@ $$;
 -- users whose copy has a higher version than the ledger, which was restored from a backup then.
 -- A copy that is behind is neither: whoever copies next writes over it. Reads only.
 -- ---------------------------------------------------------------------------------------------
-drop function if exists public.get_mirror_records(jsonb);
 create or replace function public.judge_mirror_copies(p_seen jsonb)
 returns jsonb language sql stable security definer set search_path = '' as $$
   with seen as materialized (

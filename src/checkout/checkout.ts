@@ -10,7 +10,7 @@ import {
 } from '../credits/effects.ts';
 import type { Checkout, CheckoutStatusAnswer } from './checkout.types.ts';
 import { type CreateSessionDeps, createCheckoutSession } from './createSession.ts';
-import { ensureCustomer } from './customer.ts';
+import { withCustomer } from './customer.ts';
 import { getRecordedSession, type RecordedSession } from './recordedSession.ts';
 import { checkReturnUrl } from './returnUrl.ts';
 import { settleInvoice } from './settleInvoice.ts';
@@ -144,9 +144,8 @@ export function createCheckout(deps: CheckoutDeps): Checkout {
       const return_url = checkReturnUrl('return_url', target, origins);
       const user = await credits.ensureUser({ userId, email: email ?? undefined });
       const owner = { userId: user.user_id, email: email ?? user.email };
-      const customer = user.stripe_customer_id ?? (await ensureCustomer(deps, owner));
-      const portal = await callStripe(() =>
-        stripe.billingPortal.sessions.create({ customer, return_url }),
+      const portal = await withCustomer(deps, owner, user.stripe_customer_id, (customer) =>
+        callStripe(() => stripe.billingPortal.sessions.create({ customer, return_url })),
       );
       return { url: portal.url };
     },

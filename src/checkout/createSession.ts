@@ -5,11 +5,11 @@ import { PurserError } from '../core/errors.ts';
 import type { Database } from '../core/ports.ts';
 import type { Credits } from '../credits/credits.types.ts';
 import type { CheckoutSessionAnswer, CheckoutSessionRequest } from './checkout.types.ts';
-import { ensureCustomer, replaceCustomer } from './customer.ts';
+import { withCustomer } from './customer.ts';
 import { digest } from './digest.ts';
 import type { Prices } from './prices.ts';
 import { checkReturnUrl } from './returnUrl.ts';
-import { callStripe, isMissingAtStripe } from './stripeErrors.ts';
+import { callStripe } from './stripeErrors.ts';
 
 const QUANTITY_MAX = 100;
 
@@ -69,8 +69,9 @@ export async function createCheckoutSession(
   const mode = entry.kind === 'plan' ? 'subscription' : 'payment';
   // The nonce makes two purchases two sessions; the caller's own key makes his retry one.
   const nonce = request.idempotencyKey ?? randomUUID();
-  const create = (customer: string) =>
-    callStripe(() =>
+  const create = async (customer: string) => {
+    if (entry.kind === 'plan') await refuseSecondPlan(deps, customer, entry);
+    return callStripe(() =>
       stripe.checkout.sessions.create(
         {
           customer,
@@ -91,18 +92,10 @@ export async function createCheckoutSession(
         { idempotencyKey: `purser:checkout:${digest(user.user_id, customer, nonce)}` },
       ),
     );
+  };
 
   const owner = { userId: user.user_id, email: request.email ?? user.email };
-  const customer = user.stripe_customer_id ?? (await ensureCustomer(deps, owner));
-  if (entry.kind === 'plan') await refuseSecondPlan(deps, customer, entry);
-  let session: Stripe.Checkout.Session;
-  try {
-    session = await create(customer);
-  } catch (error) {
-    if (!isMissingAtStripe(error, 'customer')) throw error;
-    // Somebody deleted the customer at Stripe; the user must still be able to buy.
-    session = await create(await replaceCustomer(deps, owner, customer));
-  }
+  const session = await withCustomer(deps, owner, user.stripe_customer_id, create);
 
   const expiresAt = new Date(session.expires_at * 1000).toISOString();
   await db.rpc('record_checkout_session', {
@@ -156,19 +149,12 @@ async function refuseSecondPlan(
   customer: string,
   plan: Plan,
 ): Promise<void> {
-  let running: Stripe.Subscription[];
-  try {
-    // Without a status Stripe lists all that are not canceled.
-    running = await callStripe(() =>
-      stripe.subscriptions
-        .list({ customer, limit: 100 })
-        .autoPagingToArray({ limit: SUBSCRIPTIONS_MAX }),
-    );
-  } catch (error) {
-    // A customer who is gone has no subscriptions; the session will get another customer.
-    if (isMissingAtStripe(error)) return;
-    throw error;
-  }
+  // Without a status Stripe lists all that are not canceled.
+  const running = await callStripe(() =>
+    stripe.subscriptions
+      .list({ customer, limit: 100 })
+      .autoPagingToArray({ limit: SUBSCRIPTIONS_MAX }),
+  );
   for (const { status, items } of running) {
     if (status === 'incomplete' || status === 'incomplete_expired') continue;
     const current = items.data

@@ -2,7 +2,7 @@ import type Stripe from 'stripe';
 import { PurserError } from '../core/errors.ts';
 import type { Database } from '../core/ports.ts';
 import { digest } from './digest.ts';
-import { callStripe } from './stripeErrors.ts';
+import { callStripe, isMissingAtStripe } from './stripeErrors.ts';
 
 export interface CustomerDeps {
   db: Database;
@@ -18,7 +18,7 @@ export interface CustomerOwner {
  * The user's Stripe customer, created when there is none. Two callers at once end with the same
  * one: Stripe's idempotency key makes one customer, the database decides who is linked.
  */
-export async function ensureCustomer(deps: CustomerDeps, owner: CustomerOwner): Promise<string> {
+async function ensureCustomer(deps: CustomerDeps, owner: CustomerOwner): Promise<string> {
   const customerId = await createCustomer(deps, owner, 'first');
   const answer = await deps.db.rpc<{ outcome: string; customer_id: string | null }>(
     'link_stripe_customer',
@@ -32,8 +32,27 @@ export async function ensureCustomer(deps: CustomerDeps, owner: CustomerOwner): 
   return answer.customer_id;
 }
 
-/** A new customer in place of one that is gone at Stripe. */
-export async function replaceCustomer(
+/**
+ * Runs `work` for the user's customer, `known` or the one that is made now. Somebody may have
+ * deleted it at Stripe: then a new one takes its place and `work` is run once more, for a user must
+ * still be able to buy.
+ */
+export async function withCustomer<T>(
+  deps: CustomerDeps,
+  owner: CustomerOwner,
+  known: string | null,
+  work: (customerId: string) => Promise<T>,
+): Promise<T> {
+  const customerId = known ?? (await ensureCustomer(deps, owner));
+  try {
+    return await work(customerId);
+  } catch (error) {
+    if (!isMissingAtStripe(error, 'customer')) throw error;
+    return work(await replaceCustomer(deps, owner, customerId));
+  }
+}
+
+async function replaceCustomer(
   deps: CustomerDeps,
   owner: CustomerOwner,
   goneCustomerId: string,

@@ -9,19 +9,22 @@ import { createLifecycle, type Lifecycle } from '../api/lifecycle.ts';
 import type { Catalogue } from '../catalogue/catalogue.ts';
 import { createCheckout } from '../checkout/checkout.ts';
 import { createPrices, type Prices } from '../checkout/prices.ts';
+import { settleInvoice } from '../checkout/settleInvoice.ts';
 import { createStripeCache } from '../checkout/stripeCache.ts';
 import type { Settings } from '../config.ts';
 import type { Clock, Database, Logger, RunAfterResponse } from '../core/ports.ts';
 import { createCorrections } from '../credits/corrections.ts';
 import { createCredits } from '../credits/credits.ts';
 import { createDryRun } from '../credits/dryRun.ts';
+import { applyEffects } from '../credits/effects.ts';
 import { createExplain } from '../credits/explain.ts';
 import { createHolds } from '../credits/holds.ts';
 import { createMirror, type Mirror } from '../credits/mirror.ts';
 import { createPayments } from '../credits/payments.ts';
+import { createDunning } from '../dunning/cases.ts';
+import type { DunningDeps } from '../dunning/runDunning.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
-import { createAlerts } from '../notifications/alerts.ts';
 import { requestContext } from '../observability/requestContext.ts';
 import { createReconcile } from '../reconcile/reconcile.ts';
 import { createSubscriptionSettlement } from '../subscriptions/settleSubscription.ts';
@@ -35,6 +38,7 @@ import { SUBSCRIBED_TYPES } from '../webhook/subscribedTypes.ts';
 import { sweepAfterReceipt } from '../webhook/sweepAfterReceipt.ts';
 import { createWebhook } from '../webhook/webhook.ts';
 import type { OpenedDatabase } from './openDatabase.ts';
+import { openNotifications } from './openNotifications.ts';
 import type { OpenedRedis } from './openRedis.ts';
 import type { OpenedStripe } from './openStripe.ts';
 import { checkSchema } from './schema.ts';
@@ -140,7 +144,18 @@ export function assemble(options: AssembleOptions): Assembly {
     logger,
     types: new Set(SUBSCRIBED_TYPES),
   });
-  const subscriptionHealth = createHealth({ db, redis, alerts: createAlerts({ db }), logger });
+  const outbox = openNotifications({ settings, db, clock, logger, stripe, catalogue, publicUrl });
+  const dunning: DunningDeps = {
+    db,
+    stripe,
+    catalogue,
+    clock,
+    logger,
+    random: Math.random,
+    settleInvoice: (invoiceId, at) => settleInvoice(shared, invoiceId, at),
+    apply: (effects) => applyEffects({ db, redis, mirror, logger }, null, effects),
+  };
+  const subscriptionHealth = createHealth({ db, redis, alerts: outbox.alerts, logger });
   const reconcile = createReconcile({
     ...shared,
     redis: options.redis.store,
@@ -156,6 +171,8 @@ export function assemble(options: AssembleOptions): Assembly {
       missedEvents,
       health: subscriptionHealth,
       reconcile,
+      outbox,
+      dunning,
       keepPayloads: settings.keepPayloads,
     }),
   );
@@ -187,6 +204,9 @@ export function assemble(options: AssembleOptions): Assembly {
     adminUsers: createAdminUsers({ db, redis }),
     subscriptionHealth,
     reconcile,
+    notifications: outbox.notifications,
+    alerts: outbox.alerts,
+    dunning: createDunning(dunning),
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),

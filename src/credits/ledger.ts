@@ -184,6 +184,17 @@ export function listMirrorRecords(
   return db.rpc('list_mirror_records', { p_after: after, p_limit: limit });
 }
 
+/** Of these users (at most 1000) those that exist, in any order. */
+export async function getMirrorRecords(
+  db: Database,
+  userIds: string[],
+): Promise<UserMirrorRecord[]> {
+  const answer = await db.rpc<{ records: UserMirrorRecord[] }>('get_mirror_records', {
+    p_user_ids: userIds,
+  });
+  return answer.records;
+}
+
 /** Which of these copies (at most 1000) the ledger does not bear out; see judge_mirror_copies. */
 export function judgeMirrorCopies(
   db: Database,

@@ -5,6 +5,7 @@ import type { Database, RedisStore } from '../core/ports.ts';
 import { checkConsistency, checkEverything } from '../credits/checkConsistency.ts';
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
+import { type DunningDeps, runDunning } from '../dunning/runDunning.ts';
 import type { Reconcile, ReconciliationAnswer } from '../reconcile/reconcile.types.ts';
 import { cleanSubscriptionCache } from '../subscriptions/subscriptions.ts';
 import { deleteOldEvents } from '../webhook/inbox.ts';
@@ -24,6 +25,11 @@ export interface RegistryDeps {
   missedEvents: Pick<MissedEvents, 'run'>;
   health: Pick<Health, 'check'>;
   reconcile: Pick<Reconcile, 'run' | 'resume'>;
+  outbox: {
+    send(shouldStop: () => boolean): Promise<Record<string, number>>;
+    writeBalanceNotices(shouldStop: () => boolean): Promise<Record<string, number>>;
+  };
+  dunning: DunningDeps;
   /** Whether the clean-up spares events that wrote entries. */
   keepPayloads: boolean;
 }
@@ -35,7 +41,18 @@ const CLEANUP_PAGE = 1000;
 
 /** Every job there is, with its pace. */
 export function jobRegistry(deps: RegistryDeps): Job[] {
-  const { db, redis, processing, stripeCache, missedEvents, health, reconcile, keepPayloads } = deps;
+  const {
+    db,
+    redis,
+    processing,
+    stripeCache,
+    missedEvents,
+    health,
+    reconcile,
+    outbox,
+    dunning,
+    keepPayloads,
+  } = deps;
   const { logger, clock } = processing;
   const nowMs = () => clock.now().getTime();
   const mirrorRepair = createMirrorRepair({ db, redis, logger, nowMs });
@@ -65,12 +82,36 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: (shouldStop) => sweepInbox(processing, shouldStop),
     },
     {
+      // Steps are days apart; the first mail of a case goes out with its event.
+      name: 'dunning',
+      everySeconds: 300,
+      leaseSeconds: 180,
+      maxRunSeconds: 60,
+      run: async (shouldStop) => ({ ...(await runDunning(dunning, shouldStop)) }),
+    },
+    {
       name: 'mirror-repair',
       everySeconds: 1,
       leaseSeconds: 60,
       maxRunSeconds: 20,
       perProcess: redis.kind === 'memory',
       run: async (shouldStop) => ({ ...(await mirrorRepair.run(shouldStop)) }),
+    },
+    {
+      // Before the sending, so that a tick also sends what it finds.
+      name: 'balance-notices',
+      everySeconds: 60,
+      leaseSeconds: 120,
+      maxRunSeconds: 30,
+      run: (shouldStop) => outbox.writeBalanceNotices(shouldStop),
+    },
+    {
+      // A last batch may still wait for a mail server that hangs.
+      name: 'notifications',
+      everySeconds: 5,
+      leaseSeconds: 120,
+      maxRunSeconds: 30,
+      run: (shouldStop) => outbox.send(shouldStop),
     },
     {
       name: 'expire-credits',

@@ -46,11 +46,6 @@ export function createMemoryRedis({ nowMs }: MemoryRedisOptions): RedisStore {
     return { outcome: 'applied' };
   }
 
-  function read(userId: string): MirrorRecord | null {
-    const stored = mirrors.get(creditsKey(userId));
-    return stored === undefined ? null : { ...stored.record };
-  }
-
   return {
     kind: 'memory',
     async readMirror(userId) {

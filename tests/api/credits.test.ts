@@ -227,6 +227,29 @@ describe('selling', () => {
       401,
     );
   });
+
+  it('makes a new customer where somebody deleted the old one at Stripe', async () => {
+    const user = await buyer();
+    const bearer = await stack.token(user);
+    const customerOf = async () =>
+      (
+        await database.current.query<{ id: string }>(
+          'select stripe_customer_id as id from users where id::text = $1',
+          [user],
+        )
+      )[0]?.id ?? '';
+    const open = () => stack.call('POST', '/api/billing-portal-session', { bearer, body: {} });
+    expect((await open()).status).toBe(200);
+    const gone = await customerOf();
+    await stack.stripe.customers.del(gone);
+    expect((await open()).status).toBe(200);
+    expect(await customerOf()).not.toBe(gone);
+    // And a plan is sold to the next one as well.
+    await stack.stripe.customers.del(await customerOf());
+    const plan = { plan: 'individual' };
+    const sold = await stack.call('POST', '/api/checkout-session', { bearer, body: plan });
+    expect(sold).toMatchObject({ status: 200, body: { mode: 'subscription' } });
+  });
 });
 
 describe('a webhook', () => {

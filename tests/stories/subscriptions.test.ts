@@ -108,12 +108,7 @@ const STORIES: Story[] = [
     steps: [
       async (given, subscriber) => {
         const coupon = await given.stripe.coupons.create({ percent_off: 100, duration: 'forever' });
-        await (
-          subscribes('small', { discounts: [{ coupon: coupon.id }] }) as (
-            world: World,
-            subscriber: Subscriber,
-          ) => Promise<unknown>
-        )(given, subscriber);
+        await subscribes('small', { discounts: [{ coupon: coupon.id }] })(given, subscriber);
       },
       MONTH,
     ],
@@ -339,6 +334,52 @@ it.each(STORIES.map((story) => [story.name, story] as const))(
        where status in ('failed', 'dead', 'parked')`,
     );
     expect(troubled).toEqual([]);
+    expect(await database.current.query('select * from validate_credits_consistency()')).toEqual(
+      [],
+    );
+  },
+  TEST_MS_MAX,
+);
+
+it(
+  'credits of a plan that does not roll over end with the period they were paid for',
+  async () => {
+    // Ahead of today: what has ended before it is written lives three days all the same.
+    do await advanceToJuly();
+    while ((await world.sandbox.clock()).now * 1000 < Date.now());
+    const subscriber = await newSubscriber(world, userId('fleeting'));
+    const hear = async () => deliverAll(world, (await readEvents()).get(subscriber.customer) ?? []);
+    const lots = () =>
+      database.current.query<{ remaining: number; ends: number }>(
+        `select remaining::int, extract(epoch from expires_at)::float8 as ends
+         from credit_grants where user_id = $1 order by id`,
+        [subscriber.user],
+      );
+    const renewsAt = async () => {
+      const { items } = await world.stripe.subscriptions.retrieve(subscriber.subscription);
+      return items.data[0]?.current_period_end ?? 0;
+    };
+    await buys('fleeting')(world, subscriber);
+    await hear();
+    const first = await renewsAt();
+    expect(await lots()).toEqual([{ remaining: 30, ends: first }]);
+    await world.sandbox.advance({ seconds: Math.round(MONTH * 86_400) });
+    await hear();
+    const second = await renewsAt();
+    expect(await lots()).toEqual([
+      { remaining: 30, ends: first },
+      { remaining: 30, ends: second },
+    ]);
+    // The database's own clock has not come that far: what is due is ended as of then.
+    await database.current.query(`select expire_due_credits(200, to_timestamp($1))`, [first]);
+    expect(await lots()).toEqual([
+      { remaining: 0, ends: first },
+      { remaining: 30, ends: second },
+    ]);
+    expect(await standingOf(world, subscriber)).toMatchObject({
+      balance: 30,
+      entries: ['allocation 30', 'allocation 30', 'expiration -30'],
+    });
     expect(await database.current.query('select * from validate_credits_consistency()')).toEqual(
       [],
     );

@@ -4,9 +4,11 @@ import { checkoutRoutes } from './checkout.ts';
 import { consumeBatchRoutes } from './consumeBatch.ts';
 import { correctionRoutes } from './corrections.ts';
 import { creditRoutes } from './credits.ts';
+import { dunningRoutes } from './dunning.ts';
 import { explainRoutes } from './explain.ts';
 import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
+import { notificationRoutes } from './notifications.ts';
 import { operationRoutes } from './operations.ts';
 import { paymentRoutes } from './payments.ts';
 import { reconcileRoutes } from './reconcile.ts';
@@ -32,5 +34,7 @@ export const routes: readonly Route[] = [
   ...webhookAdminRoutes,
   ...adminRoutes,
   ...reconcileRoutes,
+  ...notificationRoutes,
+  ...dunningRoutes,
   ...healthRoutes,
 ];

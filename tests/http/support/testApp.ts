@@ -13,6 +13,8 @@ import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
 import { adminDomains } from './adminDomains.ts';
+import { dunningDomain } from './dunningDomain.ts';
+import { notificationDomains } from './notificationDomains.ts';
 import { reconcileDomain } from './reconcileDomain.ts';
 import { webhookDomains } from './webhookDomains.ts';
 
@@ -87,6 +89,9 @@ type Domains = Pick<
   | 'adminUsers'
   | 'subscriptionHealth'
   | 'reconcile'
+  | 'notifications'
+  | 'alerts'
+  | 'dunning'
   | 'jobs'
 >;
 
@@ -430,6 +435,8 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
     ...webhookDomains(record),
     ...adminDomains(record),
     reconcile: reconcileDomain(record),
+    ...notificationDomains(record),
+    dunning: dunningDomain(record),
     jobs: {
       names: ['webhook-sweep'],
       async run(name, actor) {
@@ -503,6 +510,9 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     adminUsers: domains.adminUsers,
     subscriptionHealth: domains.subscriptionHealth,
     reconcile: domains.reconcile,
+    notifications: domains.notifications,
+    alerts: domains.alerts,
+    dunning: domains.dunning,
     jobs: domains.jobs,
     catalogue: {
       cost(feature, units) {
