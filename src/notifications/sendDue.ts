@@ -1,5 +1,5 @@
 import type { Random } from '../core/backoff.ts';
-import type { Clock, Database, Json, Logger } from '../core/ports.ts';
+import type { Database, Json, Logger } from '../core/ports.ts';
 import type { AlertMessage, AlertPoster } from './alertChannels.ts';
 import type { Alerts } from './alerts.ts';
 import { isMailDataError, isNotificationKind, type NotificationKind } from './kinds.ts';
@@ -23,7 +23,6 @@ const LEASE_SECONDS = SEND_SECONDS_MAX * 4 + 60;
 
 export interface SendDeps {
   db: Database;
-  clock: Clock;
   logger: Logger;
   random: Random;
   /** Null: mails are kept in the outbox, where people read them. */
