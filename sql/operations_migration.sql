@@ -9,7 +9,7 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['scheduled_jobs'], array['claim_job', 'keep_job', 'finish_job', 'list_jobs', 'record_mirror_drift']);
+call purser.make_room(array['scheduled_jobs'], array['claim_job', 'keep_job', 'finish_job', 'run_sql_job', 'list_jobs', 'record_mirror_drift']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 
@@ -193,6 +193,95 @@ begin
   end if;
   perform purser.end_run(p_name, p_outcome, p_result, p_more, p_cursor, coalesce(p_now, clock_timestamp()));
   return jsonb_build_object('outcome', 'done');
+end
+$$;
+
+-- One page of a job that needs nothing but the database. Answers {count, more}.
+create or replace function purser.run_job_page(p_name text)
+returns jsonb language plpgsql set search_path = '' as $$
+declare
+  v_page jsonb;
+begin
+  case p_name
+    when 'expire-credits' then v_page := public.expire_due_credits(1000);
+      return jsonb_build_object('count', v_page -> 'users', 'more', v_page -> 'more');
+    when 'seal-ledger' then v_page := public.seal_credit_entries(2000);
+      return jsonb_build_object('count', v_page -> 'entries', 'more', v_page -> 'more');
+    when 'consistency-check' then v_page := public.check_changed_credits(200);
+      return jsonb_build_object('count', v_page -> 'users', 'more', v_page -> 'more');
+    when 'consistency-ledger' then v_page := public.check_all_credits(200, 27);
+      return jsonb_build_object('count', v_page -> 'users', 'more', v_page -> 'more');
+    when 'cleanup-events' then v_page := public.delete_old_webhook_events(90, true, 1000);
+      return jsonb_build_object('count', v_page -> 'deleted', 'more', (v_page ->> 'deleted')::bigint = 1000);
+    when 'subscription_cache_cleanup' then
+      return jsonb_build_object('count', public.clear_expired_subscription_cache(), 'more', false);
+  end case;
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- run_sql_job: one run of a job that needs nothing but the database, for pg_cron
+-- (sql/scheduled_jobs.sql) and for people. It shares the row of the server's job of that name, so
+-- that neither runs it while the other does, or again when it is not due.
+--   p_name     expire-credits, seal-ledger, consistency-check, subscription_cache_cleanup,
+--              cleanup-events (older than 90 days; payloads that wrote entries are kept),
+--              consistency-ledger (every user's entries, begun at most every 27 days)
+--   p_seconds  it begins no page after so long (default 20; 1 to 600); what is left is due at once
+--   p_due_only false: now, whatever the schedule
+-- Answers {outcome: done | failed | busy | not_due, result}. One transaction, so expire-credits,
+-- which locks users, takes a single page.
+-- Errors: not_found (PT404) for a job that is not of these. Safe to call at any time by any number.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.run_sql_job(p_name text, p_seconds integer default 20, p_due_only boolean default true)
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
+declare
+  c_paces constant jsonb := '{
+    "expire-credits": {"every_seconds": 60}, "seal-ledger": {"every_seconds": 60}, "consistency-check": {"every_seconds": 60},
+    "subscription_cache_cleanup": {"every_seconds": 300}, "cleanup-events": {"every_seconds": 60, "weekday": 0, "hour": 3},
+    "consistency-ledger": {"every_seconds": 300, "day": 1, "hour": 4}}';
+  v_ends_at timestamptz := clock_timestamp() + make_interval(secs => least(greatest(coalesce(p_seconds, 20), 1), 600));
+  v_job public.scheduled_jobs;
+  v_page jsonb;
+  v_count bigint := 0;
+  v_more boolean := true;
+  v_error text;
+begin
+  if not coalesce(c_paces ? p_name, false) then
+    perform purser.raise_error(404, 'not_found', format('%s is no job that the database can run alone. Those are: %s.', p_name,
+      (select string_agg(k, ', ' order by k) from jsonb_object_keys(c_paces) k)));
+  end if;
+  -- Claims of the same job take this lock shared, for an instant, and find it taken while we run.
+  if not pg_try_advisory_xact_lock(hashtextextended('purser.job ' || p_name, 0)) then
+    return jsonb_build_object('outcome', 'busy');
+  end if;
+  -- Nobody has seen it before: whoever put it into pg_cron's schedule wants it to run.
+  insert into public.scheduled_jobs (name, pace) values (p_name, c_paces -> p_name) on conflict (name) do nothing;
+  select * into v_job from public.scheduled_jobs j where j.name = p_name;
+  if v_job.leased_until > clock_timestamp() then
+    return jsonb_build_object('outcome', 'busy');
+  end if;
+  if p_due_only and v_job.next_run_at > clock_timestamp() then
+    return jsonb_build_object('outcome', 'not_due');
+  end if;
+  update public.scheduled_jobs j
+  set lease = j.lease + 1, last_started_at = clock_timestamp(), pace = coalesce(j.pace, c_paces -> p_name)
+  where j.name = p_name;
+  while v_more and v_error is null and clock_timestamp() < v_ends_at loop
+    begin
+      v_page := purser.run_job_page(p_name);
+      v_count := v_count + (v_page ->> 'count')::bigint;
+      v_more := (v_page ->> 'more')::boolean;
+      exit when p_name = 'expire-credits';
+    exception when others then
+      -- The page is undone, those before it stay, and the failure stands in the row.
+      v_error := sqlerrm;
+    end;
+  end loop;
+  perform purser.end_run(p_name, case when v_error is null then 'done' else 'failed' end,
+    case when v_error is null then jsonb_build_object('done', v_count, 'by', 'sql') else jsonb_build_object('error', v_error, 'done', v_count, 'by', 'sql') end,
+    v_more, v_job.cursor, clock_timestamp());
+  return (select jsonb_build_object('outcome', j.last_outcome, 'result', j.last_result)
+    from public.scheduled_jobs j where j.name = p_name);
 end
 $$;
 

@@ -61,13 +61,13 @@ export interface AppDeps extends Money {
   replays: Replays;
   missedEvents: MissedEvents;
   claims: Claims;
+  notifications: Notifications;
+  alerts: Alerts;
+  dunning: Dunning;
   audit: Audit;
   adminUsers: AdminUsers;
   subscriptionHealth: Health;
   reconcile: Reconcile;
-  notifications: Notifications;
-  alerts: Alerts;
-  dunning: Dunning;
   jobs: Jobs & { tick(): Promise<JobRun[]> };
   catalogue: { cost(feature: string, units: number): number };
   tokens: TokenVerifier;

@@ -23,13 +23,13 @@ export interface RegistryDeps {
   processing: ProcessDeps;
   stripeCache: StripeCache;
   missedEvents: Pick<MissedEvents, 'run'>;
-  health: Pick<Health, 'check'>;
-  reconcile: Pick<Reconcile, 'run' | 'resume'>;
   outbox: {
     send(shouldStop: () => boolean): Promise<Record<string, number>>;
     writeBalanceNotices(shouldStop: () => boolean): Promise<Record<string, number>>;
   };
   dunning: DunningDeps;
+  health: Pick<Health, 'check'>;
+  reconcile: Pick<Reconcile, 'run' | 'resume'>;
   /** Whether the clean-up spares events that wrote entries. */
   keepPayloads: boolean;
 }
@@ -47,10 +47,10 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
     processing,
     stripeCache,
     missedEvents,
-    health,
-    reconcile,
     outbox,
     dunning,
+    health,
+    reconcile,
     keepPayloads,
   } = deps;
   const { logger, clock } = processing;
@@ -141,6 +141,21 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: (shouldStop) => checkConsistency({ db, logger }, shouldStop),
     },
     {
+      name: 'reconcile',
+      everySeconds: 6 * 3_600,
+      leaseSeconds: 360,
+      maxRunSeconds: 300,
+      run: async (shouldStop) => summaryOf(await reconcile.run({}, 'purser', shouldStop)),
+    },
+    {
+      // What a run had no time for, or Stripe no answer, does not wait for six hours.
+      name: 'reconcile-resume',
+      everySeconds: 60,
+      leaseSeconds: 360,
+      maxRunSeconds: 300,
+      run: async (shouldStop) => summaryOf(await reconcile.resume(shouldStop)),
+    },
+    {
       // The whole ledger and every copy in Redis, over as many runs as it takes.
       name: 'consistency-full',
       everySeconds: 60,
@@ -156,21 +171,6 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       leaseSeconds: 120,
       maxRunSeconds: 60,
       run: async () => ({ ...(await health.check()) }),
-    },
-    {
-      name: 'reconcile',
-      everySeconds: 6 * 3_600,
-      leaseSeconds: 360,
-      maxRunSeconds: 300,
-      run: async (shouldStop) => summaryOf(await reconcile.run({}, 'purser', shouldStop)),
-    },
-    {
-      // What a run had no time for, or Stripe no answer, does not wait for six hours.
-      name: 'reconcile-resume',
-      everySeconds: 60,
-      leaseSeconds: 360,
-      maxRunSeconds: 300,
-      run: async (shouldStop) => summaryOf(await reconcile.resume(shouldStop)),
     },
     {
       name: 'subscription_cache_cleanup',

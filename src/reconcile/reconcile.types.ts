@@ -16,7 +16,10 @@ export const DIFFERENCES = [
   'orphaned_subscription',
   'settlement_conflict',
   'settlement_failed',
+  'mirror_behind',
+  'mirror_ahead',
   'mirror_differs',
+  'mirror_orphaned',
 ] as const;
 export type DifferenceCode = (typeof DIFFERENCES)[number];
 

@@ -66,6 +66,12 @@ function adjustDifference({ userId, detail, subject }: About): string | null {
   );
 }
 
+const writeMirror = (what: string): Repair => ({
+  kind: 'write_mirror',
+  sentence: `The copy in Redis ${what}. The ledger decides, so the copy is written anew.`,
+  command: curl('POST', '/api/admin/stripe/reconcile', {}),
+});
+
 const REPAIRS: Readonly<Record<string, (about: About) => Repair>> = {
   missing_grant: (about) => ({
     kind: 'settle',
@@ -140,12 +146,10 @@ const REPAIRS: Readonly<Record<string, (about: About) => Repair>> = {
     sentence: 'Stripe’s answer about the object could not be worked on. The next run tries again.',
     command: curl('POST', '/api/admin/stripe/reconcile', {}),
   }),
-  mirror_differs: () => ({
-    kind: 'write_mirror',
-    sentence:
-      'The copy in Redis differs from the ledger, which decides. Reconciliation writes it anew.',
-    command: curl('POST', '/api/admin/stripe/reconcile', {}),
-  }),
+  mirror_behind: () => writeMirror('is older than the ledger'),
+  mirror_ahead: () => writeMirror('is ahead of the ledger'),
+  mirror_differs: () => writeMirror('has other numbers than the ledger'),
+  mirror_orphaned: () => writeMirror('is of a user who is gone'),
   source_conflict: (about) => ({
     kind: 'review',
     sentence:

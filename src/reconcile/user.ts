@@ -5,7 +5,7 @@ import { userNotFound } from '../credits/ledger.ts';
 import { getUserBook, type UserBook } from './book.ts';
 import { type JudgedBy, judge } from './judge.ts';
 import { politely } from './meter.ts';
-import { compareCopies, isSame } from './mirrorPages.ts';
+import { compareCopies } from './mirrorPages.ts';
 import type {
   ComparedObject,
   Difference,
@@ -53,7 +53,7 @@ async function settleUser(
         : found,
     );
   }
-  differences.push(...(await compareCopies(deps, by, [{ ...book.mirror, user_id: book.user_id }])));
+  differences.push(...(await compareCopies(deps, by, [book.user_id])));
   const differing = new Set(differences.map(({ subject }) => subject));
   return {
     objects,
@@ -87,7 +87,7 @@ export async function checkUser(deps: RunDeps, userId: string): Promise<UserChec
       },
       ledger: { email, balance, held, debt, version, plan, suspended, entries },
       mirror: copy === null ? null : { ...copy },
-      mirror_agrees: copy !== null && isSame(book.mirror, copy),
+      mirror_agrees: !differences.some(({ subject }) => subject === `mirror:${book.user_id}`),
       objects: rows,
       differences,
       open_findings: book.open_findings,

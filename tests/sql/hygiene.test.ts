@@ -176,6 +176,7 @@ const FUNCTIONS = [
   'resolve_reconciliation_finding',
   'retry_failed_webhooks',
   'retry_notification',
+  'run_sql_job',
   'save_reconciliation',
   'seal_credit_entries',
   'search_users',

@@ -297,7 +297,9 @@ export const checkUser = declareRoute({
             entries: z.int(),
           }),
           mirror: loose.nullable(),
-          mirror_agrees: z.boolean(),
+          mirror_agrees: z.boolean().meta({
+            description: 'Also where there is no copy: its readers ask the ledger.',
+          }),
           objects: z.array(
             z.object({
               subject: z.string(),

@@ -32,9 +32,9 @@ export const routes: readonly Route[] = [
   ...paymentRoutes,
   ...operationRoutes,
   ...webhookAdminRoutes,
-  ...adminRoutes,
-  ...reconcileRoutes,
   ...notificationRoutes,
   ...dunningRoutes,
+  ...adminRoutes,
+  ...reconcileRoutes,
   ...healthRoutes,
 ];

@@ -85,13 +85,13 @@ type Domains = Pick<
   | 'replays'
   | 'missedEvents'
   | 'claims'
+  | 'notifications'
+  | 'alerts'
+  | 'dunning'
   | 'audit'
   | 'adminUsers'
   | 'subscriptionHealth'
   | 'reconcile'
-  | 'notifications'
-  | 'alerts'
-  | 'dunning'
   | 'jobs'
 >;
 
@@ -433,10 +433,10 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
       async idle() {},
     },
     ...webhookDomains(record),
-    ...adminDomains(record),
-    reconcile: reconcileDomain(record),
     ...notificationDomains(record),
     dunning: dunningDomain(record),
+    ...adminDomains(record),
+    reconcile: reconcileDomain(record),
     jobs: {
       names: ['webhook-sweep'],
       async run(name, actor) {
@@ -506,13 +506,13 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     replays: domains.replays,
     missedEvents: domains.missedEvents,
     claims: domains.claims,
+    notifications: domains.notifications,
+    alerts: domains.alerts,
+    dunning: domains.dunning,
     audit: domains.audit,
     adminUsers: domains.adminUsers,
     subscriptionHealth: domains.subscriptionHealth,
     reconcile: domains.reconcile,
-    notifications: domains.notifications,
-    alerts: domains.alerts,
-    dunning: domains.dunning,
     jobs: domains.jobs,
     catalogue: {
       cost(feature, units) {
