@@ -135,6 +135,7 @@ const FUNCTIONS = [
   'log_stripe_webhook_event',
   'mark_webhook_processed',
   'move_event_cursor',
+  'operations_metrics',
   'purser_schema_version',
   'raise_alert',
   'read_stripe_cache',
