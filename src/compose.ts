@@ -13,6 +13,7 @@ import type { Settings } from './config.ts';
 import { type Clock, type Logger, systemClock } from './core/ports.ts';
 import { every } from './jobs/every.ts';
 import type { Every } from './jobs/jobs.types.ts';
+import { openMail } from './notifications/openMail.ts';
 
 export interface ComposeOptions {
   settings: Settings;
@@ -71,6 +72,7 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
       ['database', database.description],
       ['redis', redis.description],
       ['stripe', stripe.description],
+      ['mail', openMail(settings.mail).description],
     ],
     async start(listeningAt) {
       origin = settings.http.publicUrl ?? listeningAt;

@@ -18,13 +18,15 @@ export function createAudit({ db }: { db: Database }): Audit {
         p_user_id: user_id,
         p_from: from,
         p_to: to,
-        p_before_id: cursor === undefined ? undefined : Number(fromCursor(LIST, cursor, /^\d{1,15}$/)),
+        p_before_id:
+          cursor === undefined ? undefined : Number(fromCursor(LIST, cursor, /^\d{1,15}$/)),
         p_limit: limit,
       });
       return {
         data: page.data,
         has_more: page.has_more,
-        next_cursor: page.next_before_id === null ? null : toCursor(LIST, String(page.next_before_id)),
+        next_cursor:
+          page.next_before_id === null ? null : toCursor(LIST, String(page.next_before_id)),
       };
     },
   };

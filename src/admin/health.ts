@@ -18,8 +18,6 @@ export interface HealthDeps {
   redis: Pick<RedisStore, 'readCursor'>;
   alerts: Pick<Alerts, 'raise' | 'resolve'>;
   logger: Logger;
-  /** The jobs that should run, with their pace; those of each process' own memory left out. */
-  jobs: () => { name: string; everySeconds: number }[];
 }
 
 /** What is broken of the rules, the worst first. Pure. */
@@ -74,14 +72,12 @@ export function toReport(figures: HealthFigures): HealthReport {
 }
 
 /** Tells how well the installation is, by the table of rules. */
-export function createHealth({ db, redis, alerts, logger, jobs }: HealthDeps): Health {
+export function createHealth({ db, redis, alerts, logger }: HealthDeps): Health {
   let last: HealthReport | null = null;
 
   async function look(): Promise<HealthFigures> {
     const since = await mirrorSince();
-    const paces = Object.fromEntries(jobs().map(({ name, everySeconds }) => [name, everySeconds]));
     const figures = await db.rpc<Partial<HealthFigures>>('health_figures', {
-      p_jobs: paces,
       p_mirror_since: since.known,
     });
     return {
@@ -108,7 +104,8 @@ export function createHealth({ db, redis, alerts, logger, jobs }: HealthDeps): H
   }
 
   async function settle(code: string, broken: (() => Parameters<Alerts['raise']>[0]) | null) {
-    if (broken === null) return (await alerts.resolve(code)).outcome === 'resolved' ? 'resolved' : 'none';
+    if (broken === null)
+      return (await alerts.resolve(code)).outcome === 'resolved' ? 'resolved' : 'none';
     const { outcome } = await alerts.raise(broken());
     return outcome === 'opened' ? 'raised' : 'none';
   }
@@ -130,7 +127,16 @@ export function createHealth({ db, redis, alerts, logger, jobs }: HealthDeps): H
       for (const rule of HEALTH_RULES.filter(({ alert }) => alert)) {
         const found = broken.get(rule.code);
         const severity = rule.severity === 'critical' ? 'critical' : 'warning';
-        const raise = found && (() => ({ code: rule.code, severity, title: rule.title, detail: found.detail, link: rule.link }) as const);
+        const raise =
+          found &&
+          (() =>
+            ({
+              code: rule.code,
+              severity,
+              title: rule.title,
+              detail: found.detail,
+              link: rule.link,
+            }) as const);
         counts[await settle(rule.code, raise ?? null)] += 1;
       }
       const score = report.health_score;
@@ -151,7 +157,12 @@ export function createHealth({ db, redis, alerts, logger, jobs }: HealthDeps): H
         )
       ] += 1;
       if (low) logger.warn(`The health score is ${score}`, { deductions: report.deductions });
-      return { health_score: score, broken: [...broken.keys()], raised: counts.raised, resolved: counts.resolved };
+      return {
+        health_score: score,
+        broken: [...broken.keys()],
+        raised: counts.raised,
+        resolved: counts.resolved,
+      };
     },
   };
 }

@@ -49,7 +49,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: flat(100),
     severity: 'critical',
     alert: true,
-    detail: (n) => `The books of ${n === 1 ? '1 user' : `${n} users`} disagree with their entries; there must be none.`,
+    detail: (n) =>
+      `The books of ${n === 1 ? '1 user' : `${n} users`} disagree with their entries; there must be none.`,
     link: '/admin/reconciliation?code=credit_drift',
     source: 'Balance integrity is 100 %, zero discrepancies: one wrong balance outweighs all else.',
   },
@@ -62,7 +63,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: { each: 10, max: 40 },
     severity: 'critical',
     alert: true,
-    detail: (n) => `${events(n)} given up after a day of attempts; each may be a paid purchase. Replay once the cause is mended.`,
+    detail: (n) =>
+      `${events(n)} given up after a day of attempts; each may be a paid purchase. Replay once the cause is mended.`,
     link: '/admin/events?status=dead',
     source: 'A dead letter is never normal: 10 points each, 40 at most.',
   },
@@ -77,7 +79,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     alert: true,
     detail: (n) => `${events(n)} given up within an hour; more than 10 mean one common cause.`,
     link: '/admin/events?status=dead',
-    source: 'Alert for dead letters: more than 10 failures an hour. The points are those of dead_letters.',
+    source:
+      'Alert for dead letters: more than 10 failures an hour. The points are those of dead_letters.',
   },
   {
     code: 'failed_webhooks',
@@ -114,7 +117,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: flat(20),
     severity: 'critical',
     alert: true,
-    detail: (n) => `The oldest event that is due has waited ${Math.floor(n / MINUTE)} minutes; 5 are the most. Does a server run, or is the cron route called?`,
+    detail: (n) =>
+      `The oldest event that is due has waited ${Math.floor(n / MINUTE)} minutes; 5 are the most. Does a server run, or is the cron route called?`,
     link: '/admin/events?status=received',
     source: 'The oldest event of the inbox waits 5 minutes at most, else 20 points.',
   },
@@ -140,7 +144,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: flat(10),
     severity: 'warning',
     alert: true,
-    detail: (n, f) => `${percent(n)} of the ${f.events_last_day} events of the last day succeeded; 99 % is the least.`,
+    detail: (n, f) =>
+      `${percent(n)} of the ${f.events_last_day} events of the last day succeeded; 99 % is the least.`,
     link: '/admin/events?status=failed',
     source: `Webhook processing success rate above 99 %, measured over a day with at least ${RATE_SAMPLE_MIN} events.`,
   },
@@ -192,7 +197,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: { each: 2, max: 10 },
     severity: 'warning',
     alert: true,
-    detail: (n) => `${events(n)} have waited for a user for more than a day. Say whose they are, or send the buyer a claim link.`,
+    detail: (n) =>
+      `${events(n)} have waited for a user for more than a day. Say whose they are, or send the buyer a claim link.`,
     link: '/admin/events?status=parked',
     source: 'Somebody paid and has no credits yet; within a day most sign up.',
   },
@@ -205,7 +211,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: { each: 10, max: 40 },
     severity: 'critical',
     alert: true,
-    detail: (n) => `Reconciliation found ${n === 1 ? '1 purchase' : `${n} purchases`} without an entry that it could not credit itself.`,
+    detail: (n) =>
+      `Reconciliation found ${n === 1 ? '1 purchase' : `${n} purchases`} without an entry that it could not credit itself.`,
     link: '/admin/reconciliation?code=missing_grant',
     source: 'Alert: missing purchase records found during reconciliation.',
   },
@@ -218,9 +225,11 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: { each: 5, max: 20 },
     severity: 'warning',
     alert: true,
-    detail: (n) => `${n === 1 ? '1 grant names' : `${n} grants name`} an object that Stripe does not have or that is not paid.`,
+    detail: (n) =>
+      `${n === 1 ? '1 grant names' : `${n} grants name`} an object that Stripe does not have or that is not paid.`,
     link: '/admin/reconciliation?code=orphaned_grant',
-    source: 'Orphaned purchases are part of the health metrics; none is ever removed without a person.',
+    source:
+      'Orphaned purchases are part of the health metrics; none is ever removed without a person.',
   },
   {
     code: 'open_findings',
@@ -231,7 +240,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: { each: 1, max: 5 },
     severity: 'warning',
     alert: true,
-    detail: (n) => `${n === 1 ? '1 difference' : `${n} differences`} could not be mended automatically.`,
+    detail: (n) =>
+      `${n === 1 ? '1 difference' : `${n} differences`} could not be mended automatically.`,
     link: '/admin/reconciliation',
     source: 'Reconciliation tells what it cannot fix itself.',
   },
@@ -244,7 +254,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: flat(20),
     severity: 'warning',
     alert: true,
-    detail: (n) => `The last reconciliation that ended is ${Math.floor(n / HOUR)} hours old; it runs every 6.`,
+    detail: (n) =>
+      `The last reconciliation that ended is ${Math.floor(n / HOUR)} hours old; it runs every 6.`,
     link: '/admin/reconciliation',
     source: 'Reconciliation runs every 6 hours; older than 12 costs 20 points.',
   },
@@ -274,7 +285,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: { each: 10, max: 30 },
     severity: 'critical',
     alert: true,
-    detail: (_n, f) => `Late by more than twice their pace: ${f.overdue_jobs.join(', ')}.`,
+    detail: (_n, f) =>
+      `Due for twice their pace, and nobody takes them up: ${f.overdue_jobs.join(', ')}. Does a server run, or is the cron route called?`,
     link: '/admin/jobs',
     source: 'What heals everything else must itself run.',
   },
@@ -287,9 +299,10 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: { each: 5, max: 15 },
     severity: 'warning',
     alert: true,
-    detail: (_n, f) => `The last run failed of: ${f.failed_jobs.join(', ')}.`,
+    detail: (_n, f) => `Failed three times in a row: ${f.failed_jobs.join(', ')}.`,
     link: '/admin/jobs',
-    source: 'A job that fails is tried at its pace again; that it keeps failing shows nowhere else.',
+    source:
+      'A job that fails is tried again at its pace; three failures in a row do not pass by themselves.',
   },
   {
     code: 'overdue_dunning',
@@ -300,7 +313,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: { each: 5, max: 10 },
     severity: 'warning',
     alert: true,
-    detail: (n) => `${n === 1 ? '1 step' : `${n} steps`} of dunning should have been done more than a day ago.`,
+    detail: (n) =>
+      `${n === 1 ? '1 step' : `${n} steps`} of dunning should have been done more than a day ago.`,
     link: '/admin/dunning',
     source: 'Dunning sequences are to be completed; a step a day late is stuck.',
   },
@@ -313,9 +327,11 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: { each: 5, max: 10 },
     severity: 'warning',
     alert: true,
-    detail: (n) => `${n === 1 ? '1 message was' : `${n} messages were`} given up this week or should have gone out a quarter of an hour ago.`,
+    detail: (n) =>
+      `${n === 1 ? '1 message was' : `${n} messages were`} given up this week or should have gone out a quarter of an hour ago.`,
     link: '/admin/notifications',
-    source: 'E-mail delivery success is watched; a mail server that is away delays messages and nothing else.',
+    source:
+      'E-mail delivery success is watched; a mail server that is away delays messages and nothing else.',
   },
   {
     code: 'mail_success_rate',
@@ -339,7 +355,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: flat(2),
     severity: 'warning',
     alert: true,
-    detail: (n) => `The cache takes ${Math.round(n)} MB; 100 MB is the most. Let fewer answers be kept, or for less long.`,
+    detail: (n) =>
+      `The cache takes ${Math.round(n)} MB; 100 MB is the most. Let fewer answers be kept, or for less long.`,
     link: '/admin/health',
     source: 'Alert: cache size above 100 MB (excessive caching).',
   },
@@ -354,7 +371,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     alert: true,
     detail: (n) => `${percent(n)} of the lookups found their answer; 70 % is the least.`,
     link: '/admin/health',
-    source: 'Alert: cache hit rate below 70 % (poor TTL configuration), judged from 100 lookups on.',
+    source:
+      'Alert: cache hit rate below 70 % (poor TTL configuration), judged from 100 lookups on.',
   },
   {
     code: 'cache_expired_share',
@@ -378,7 +396,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: flat(1),
     severity: 'warning',
     alert: true,
-    detail: (n) => `${n} entries have ended and are still there; 50 are the most. Does the job cache-warm run?`,
+    detail: (n) =>
+      `${n} entries have ended and are still there; 50 are the most. Does the job cache-warm run?`,
     link: '/admin/jobs',
     source: 'Alert: expired cache entries above 50 (cleanup not running).',
   },
@@ -391,7 +410,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: flat(0),
     severity: 'info',
     alert: true,
-    detail: (n) => `${events(n)} about products, prices and customers came within an hour; more than 100 keep the cache from helping.`,
+    detail: (n) =>
+      `${events(n)} about products, prices and customers came within an hour; more than 100 keep the cache from helping.`,
     link: '/admin/events?type=customer.updated',
     source: 'Alert: invalidation rate above 100 an hour (check the volume of webhook events).',
   },

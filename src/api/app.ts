@@ -3,6 +3,7 @@ import type { AppDeps } from './deps.ts';
 import { createKeyRing } from './identity/keys.ts';
 import { createKnownUsers } from './knownUsers.ts';
 import { mountRoutes } from './mountRoutes.ts';
+import { mountMail } from './pages/mailPages.ts';
 import { mountReference, mountWeb, nothingHere } from './pages/mountPages.ts';
 import { problemHandler } from './problems.ts';
 import { createRateLimits } from './rateLimits.ts';
@@ -56,6 +57,7 @@ export function createApp(deps: AppDeps): Express {
     routes,
   );
   mountReference(app, deps);
+  mountMail(app, deps);
   const nothing = nothingHere(deps);
   app.use('/api', nothing);
   mountWeb(app, deps);

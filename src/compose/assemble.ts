@@ -1,4 +1,7 @@
 import type express from 'express';
+import { createAudit } from '../admin/audit.ts';
+import { createHealth } from '../admin/health.ts';
+import { createAdminUsers } from '../admin/users.ts';
 import { createApp } from '../api/app.ts';
 import type { HealthChecks, Money } from '../api/deps.ts';
 import { createTokenVerifier } from '../api/identity/tokens.ts';
@@ -6,19 +9,24 @@ import { createLifecycle, type Lifecycle } from '../api/lifecycle.ts';
 import type { Catalogue } from '../catalogue/catalogue.ts';
 import { createCheckout } from '../checkout/checkout.ts';
 import { createPrices, type Prices } from '../checkout/prices.ts';
+import { settleInvoice } from '../checkout/settleInvoice.ts';
 import { createStripeCache } from '../checkout/stripeCache.ts';
 import type { Settings } from '../config.ts';
 import type { Clock, Database, Logger, RunAfterResponse } from '../core/ports.ts';
 import { createCorrections } from '../credits/corrections.ts';
 import { createCredits } from '../credits/credits.ts';
 import { createDryRun } from '../credits/dryRun.ts';
+import { applyEffects } from '../credits/effects.ts';
 import { createExplain } from '../credits/explain.ts';
 import { createHolds } from '../credits/holds.ts';
 import { createMirror, type Mirror } from '../credits/mirror.ts';
 import { createPayments } from '../credits/payments.ts';
+import { createDunning } from '../dunning/cases.ts';
+import type { DunningDeps } from '../dunning/runDunning.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
+import { createReconcile } from '../reconcile/reconcile.ts';
 import { createSubscriptionSettlement } from '../subscriptions/settleSubscription.ts';
 import { createSubscriptions } from '../subscriptions/subscriptions.ts';
 import { createClaims } from '../webhook/claims.ts';
@@ -30,6 +38,7 @@ import { SUBSCRIBED_TYPES } from '../webhook/subscribedTypes.ts';
 import { sweepAfterReceipt } from '../webhook/sweepAfterReceipt.ts';
 import { createWebhook } from '../webhook/webhook.ts';
 import type { OpenedDatabase } from './openDatabase.ts';
+import { openNotifications } from './openNotifications.ts';
 import type { OpenedRedis } from './openRedis.ts';
 import type { OpenedStripe } from './openStripe.ts';
 import { checkSchema } from './schema.ts';
@@ -135,6 +144,23 @@ export function assemble(options: AssembleOptions): Assembly {
     logger,
     types: new Set(SUBSCRIBED_TYPES),
   });
+  const outbox = openNotifications({ settings, db, clock, logger, stripe, catalogue, publicUrl });
+  const dunning: DunningDeps = {
+    db,
+    stripe,
+    catalogue,
+    clock,
+    logger,
+    random: Math.random,
+    settleInvoice: (invoiceId, at) => settleInvoice(shared, invoiceId, at),
+    apply: (effects) => applyEffects({ db, redis, mirror, logger }, null, effects),
+  };
+  const subscriptionHealth = createHealth({ db, redis, alerts: outbox.alerts, logger });
+  const reconcile = createReconcile({
+    ...shared,
+    redis: options.redis.store,
+    livemode: settings.mode === 'live',
+  });
   const jobs = createJobs(
     { db, clock, logger },
     jobRegistry({
@@ -143,6 +169,10 @@ export function assemble(options: AssembleOptions): Assembly {
       redis: options.redis.store,
       stripeCache,
       missedEvents,
+      outbox,
+      dunning,
+      health: subscriptionHealth,
+      reconcile,
       keepPayloads: settings.keepPayloads,
     }),
   );
@@ -170,6 +200,13 @@ export function assemble(options: AssembleOptions): Assembly {
     replays: createReplays({ db }),
     missedEvents,
     claims: createClaims({ db, publicUrl }),
+    notifications: outbox.notifications,
+    alerts: outbox.alerts,
+    dunning: createDunning(dunning),
+    audit: createAudit({ db }),
+    adminUsers: createAdminUsers({ db, redis }),
+    subscriptionHealth,
+    reconcile,
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),

@@ -45,6 +45,60 @@ export interface SubscriptionSnapshot {
   metadata: Record<string, string>;
 }
 
+/** Of an invoice, as dunning sees it. `other`: it says nothing about dunning. */
+export type DunningVerdict =
+  | 'failing'
+  | 'paid'
+  | 'voided'
+  | 'uncollectible'
+  | 'sent_as_bill'
+  | 'other';
+
+/** See purser.note_dunning in sql/dunning_migration.sql; times are ISO 8601. */
+export interface DunningEffect {
+  kind: 'dunning';
+  user_id: string;
+  subscription_id: string;
+  customer_id: string | null;
+  /** When Stripe was asked. */
+  at: string;
+  plan_name: string | null;
+  /** The steps of a case that is opened now. */
+  schedule: { day: number; action: 'mail' | 'cancel'; urgency: string | null }[];
+  subscription: {
+    status: string;
+    collection_paused: boolean;
+    collection_resumes_at: string | null;
+    ended_at: string | null;
+    /** Stripe itself ended it, because its payments failed. */
+    ended_unpaid: boolean;
+  };
+  invoice: {
+    id: string;
+    verdict: DunningVerdict;
+    /** When Stripe first tried to collect it: day 0. */
+    failed_at: string;
+    paid_at: string | null;
+    attempt_count: number;
+    next_payment_attempt: string | null;
+    /** What is left to pay, in the smallest unit of the currency. */
+    amount: number;
+    currency: string;
+    number: string | null;
+    url: string | null;
+  } | null;
+  /** Who acts where it is no event. */
+  actor?: string;
+  /** What the job does on that ground, under its lease. */
+  step?: {
+    case_id: string;
+    fence: number;
+    action: 'mail' | 'postpone' | 'keep';
+    until?: string;
+    reason?: string;
+  };
+}
+
 /**
  * What an event leads to. TypeScript decides which effect with which economic key;
  * apply_webhook_effects decides whether and how much, all in one transaction.
@@ -161,6 +215,8 @@ export type Effect =
       token_hash: string;
       credits: number;
     }
+  /** What Stripe says about collecting a subscription's invoice; after the subscription's state. */
+  | DunningEffect
   /** Cached answers of Stripe about the object are old. */
   | { kind: 'stripe_changed'; event_type: string; object_id: string }
   | { kind: 'ignore'; reason: string }
@@ -214,15 +270,25 @@ export function processedKey(sessionId: string): string {
  * money effects carry keys, the rest only moves forward.
  */
 export async function applyEffects(
-  { db, redis, mirror, logger }: EffectsDeps,
+  deps: EffectsDeps,
   event: { id: string; fence: number } | null,
   effects: Effect[],
 ): Promise<AppliedEffects> {
-  const applied = await db.rpc<AppliedEffects>('apply_webhook_effects', {
+  const applied = await deps.db.rpc<AppliedEffects>('apply_webhook_effects', {
     p_event_id: event?.id ?? null,
     p_fence: event?.fence ?? null,
     p_effects: storableJson(effects) as Json[],
   });
+  await followEffects(deps, effects, applied);
+  return applied;
+}
+
+/** What follows effects that another function than apply_webhook_effects has applied: copies and log lines. */
+export async function followEffects(
+  { redis, mirror, logger }: Omit<EffectsDeps, 'db'>,
+  effects: Effect[],
+  applied: Pick<AppliedEffects, 'results'>,
+): Promise<void> {
   for (const [index, result] of applied.results.entries()) {
     const effect = effects[index];
     if (result.mirror && result.user_id) mirror.update(result.user_id, result.mirror);
@@ -234,7 +300,6 @@ export async function applyEffects(
         .catch((error: unknown) => logger.warn('processed: hint was not set', { error }));
     }
   }
-  return applied;
 }
 
 function reportGrant(

@@ -1,9 +1,12 @@
 import { setTimeout as pause } from 'node:timers/promises';
+import type { Health } from '../admin/health.types.ts';
 import type { StripeCache } from '../checkout/stripeCache.ts';
 import type { Database, RedisStore } from '../core/ports.ts';
 import { checkConsistency, checkEverything } from '../credits/checkConsistency.ts';
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
+import { type DunningDeps, runDunning } from '../dunning/runDunning.ts';
+import type { Reconcile, ReconciliationAnswer } from '../reconcile/reconcile.types.ts';
 import { cleanSubscriptionCache } from '../subscriptions/subscriptions.ts';
 import { deleteOldEvents } from '../webhook/inbox.ts';
 import { MISSED_EVENTS, type MissedEvents } from '../webhook/missedEvents.ts';
@@ -20,6 +23,13 @@ export interface RegistryDeps {
   processing: ProcessDeps;
   stripeCache: StripeCache;
   missedEvents: Pick<MissedEvents, 'run'>;
+  outbox: {
+    send(shouldStop: () => boolean): Promise<Record<string, number>>;
+    writeBalanceNotices(shouldStop: () => boolean): Promise<Record<string, number>>;
+  };
+  dunning: DunningDeps;
+  health: Pick<Health, 'check'>;
+  reconcile: Pick<Reconcile, 'run' | 'resume'>;
   /** Whether the clean-up spares events that wrote entries. */
   keepPayloads: boolean;
 }
@@ -31,7 +41,18 @@ const CLEANUP_PAGE = 1000;
 
 /** Every job there is, with its pace. */
 export function jobRegistry(deps: RegistryDeps): Job[] {
-  const { db, redis, processing, stripeCache, missedEvents, keepPayloads } = deps;
+  const {
+    db,
+    redis,
+    processing,
+    stripeCache,
+    missedEvents,
+    outbox,
+    dunning,
+    health,
+    reconcile,
+    keepPayloads,
+  } = deps;
   const { logger, clock } = processing;
   const nowMs = () => clock.now().getTime();
   const mirrorRepair = createMirrorRepair({ db, redis, logger, nowMs });
@@ -61,12 +82,36 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: (shouldStop) => sweepInbox(processing, shouldStop),
     },
     {
+      // Steps are days apart; the first mail of a case goes out with its event.
+      name: 'dunning',
+      everySeconds: 300,
+      leaseSeconds: 180,
+      maxRunSeconds: 60,
+      run: async (shouldStop) => ({ ...(await runDunning(dunning, shouldStop)) }),
+    },
+    {
       name: 'mirror-repair',
       everySeconds: 1,
       leaseSeconds: 60,
       maxRunSeconds: 20,
       perProcess: redis.kind === 'memory',
       run: async (shouldStop) => ({ ...(await mirrorRepair.run(shouldStop)) }),
+    },
+    {
+      // Before the sending, so that a tick also sends what it finds.
+      name: 'balance-notices',
+      everySeconds: 60,
+      leaseSeconds: 120,
+      maxRunSeconds: 30,
+      run: (shouldStop) => outbox.writeBalanceNotices(shouldStop),
+    },
+    {
+      // A last batch may still wait for a mail server that hangs.
+      name: 'notifications',
+      everySeconds: 5,
+      leaseSeconds: 120,
+      maxRunSeconds: 30,
+      run: (shouldStop) => outbox.send(shouldStop),
     },
     {
       name: 'expire-credits',
@@ -96,6 +141,21 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: (shouldStop) => checkConsistency({ db, logger }, shouldStop),
     },
     {
+      name: 'reconcile',
+      everySeconds: 6 * 3_600,
+      leaseSeconds: 360,
+      maxRunSeconds: 300,
+      run: async (shouldStop) => summaryOf(await reconcile.run({}, 'purser', shouldStop)),
+    },
+    {
+      // What a run had no time for, or Stripe no answer, does not wait for six hours.
+      name: 'reconcile-resume',
+      everySeconds: 60,
+      leaseSeconds: 360,
+      maxRunSeconds: 300,
+      run: async (shouldStop) => summaryOf(await reconcile.resume(shouldStop)),
+    },
+    {
       // The whole ledger and every copy in Redis, over as many runs as it takes.
       name: 'consistency-full',
       everySeconds: 60,
@@ -104,6 +164,13 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       maxRunSeconds: 50,
       run: (shouldStop, context) =>
         checkEverything({ db, redis, logger, nowMs, pause }, shouldStop, context),
+    },
+    {
+      name: 'health-check',
+      everySeconds: 3_600,
+      leaseSeconds: 120,
+      maxRunSeconds: 60,
+      run: async () => ({ ...(await health.check()) }),
     },
     {
       name: 'subscription_cache_cleanup',
@@ -133,4 +200,10 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: () => stripeCache.warm(),
     },
   ];
+}
+
+/** What stays in the job's row; the run's own row has the rest. */
+function summaryOf(answer: ReconciliationAnswer): Record<string, unknown> {
+  const { differences, progress, ...summary } = answer;
+  return summary;
 }

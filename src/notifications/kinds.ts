@@ -84,3 +84,8 @@ export const NOTIFICATION_KINDS = Object.keys(NOTIFICATION_DATA) as Notification
 export function isNotificationKind(kind: string): kind is NotificationKind {
   return Object.hasOwn(NOTIFICATION_DATA, kind);
 }
+
+/** A message whose data is not what its kind is told with: no attempt makes it right. */
+export class MailDataError extends Error {
+  override readonly name = 'MailDataError';
+}

@@ -1,6 +1,11 @@
 import { render } from '@react-email/components';
 import { z } from 'zod';
-import { NOTIFICATION_DATA, type NotificationData, type NotificationKind } from './kinds.ts';
+import {
+  MailDataError,
+  NOTIFICATION_DATA,
+  type NotificationData,
+  type NotificationKind,
+} from './kinds.ts';
 import { MailLayout } from './MailLayout.tsx';
 import { type Brand, type MailContent, writeMail } from './mailContent.ts';
 
@@ -28,11 +33,6 @@ export async function renderMail(
     html: await render(<MailLayout content={content} brand={brand} />),
     text: toText(content, brand),
   };
-}
-
-/** A message that no attempt will make right. */
-export class MailDataError extends Error {
-  override readonly name = 'MailDataError';
 }
 
 function toText(content: MailContent, brand: Brand): string {

@@ -2,7 +2,7 @@ import type { Random } from '../core/backoff.ts';
 import type { Clock, Database, Json, Logger } from '../core/ports.ts';
 import type { AlertMessage, AlertPoster } from './alertChannels.ts';
 import type { Alerts } from './alerts.ts';
-import { isNotificationKind, type NotificationKind } from './kinds.ts';
+import { isNotificationKind, MailDataError, type NotificationKind } from './kinds.ts';
 import { loadMailer } from './loadMailer.ts';
 import type { Brand } from './mailContent.ts';
 import { claimMessages, type Ending, finishMessage, type LeasedMessage } from './outbox.ts';
@@ -18,8 +18,8 @@ export const SEND_RETRY_SECONDS = [30, 120, 600, 1800, 3600, 7200, 14_400, 28_80
 /** Attempts at a receipt that wait for its links; a receipt without them is better than none. */
 const LINK_ATTEMPTS_MAX = 3;
 const BATCH_MAX = 10;
-/** Longer than a batch can take: each of its mails is bounded. */
-const LEASE_SECONDS = SEND_SECONDS_MAX * BATCH_MAX + 60;
+/** Longer than a batch can take: its mails go at once, each bounded, after a question to Stripe. */
+const LEASE_SECONDS = SEND_SECONDS_MAX * 4 + 60;
 
 export interface SendDeps {
   db: Database;
@@ -105,7 +105,7 @@ async function sendOne(deps: SendDeps, message: LeasedMessage) {
 
 function failed(deps: SendDeps, { attempt }: LeasedMessage, error: unknown): Ending {
   const known = error instanceof SendError;
-  const permanent = known ? error.permanent : (error as Error).name === 'MailDataError';
+  const permanent = known ? error.permanent : error instanceof MailDataError;
   const delay = SEND_RETRY_SECONDS[attempt - 1];
   return {
     outcome: 'failed',

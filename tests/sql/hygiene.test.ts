@@ -35,11 +35,14 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string;
   credit_seals: { reads: 'own', service: 'select' },
   credit_sources: { reads: 'none', service: 'select' },
   credit_transactions: { reads: 'own', service: 'select' },
+  dunning_cases: { reads: 'own', service: 'select' },
   failed_webhooks: EVENT_VIEW,
   notifications: { reads: 'own', service: 'select' },
   payments: { reads: 'own', service: 'select' },
   purchase_claims: { reads: 'admin', service: 'select' },
+  reconciliation_cursors: { reads: 'admin', service: 'select' },
   reconciliation_findings: { reads: 'admin', service: 'select' },
+  reconciliation_runs: { reads: 'admin', service: 'select' },
   scheduled_jobs: { reads: 'admin', service: 'select' },
   stripe_customers: { reads: 'own', service: 'select' },
   stripe_event_cursors: { reads: 'admin', service: 'select' },
@@ -63,11 +66,15 @@ const FUNCTIONS = [
   'adjust_credits',
   'advance_webhook_replay',
   'apply_webhook_effects',
+  'begin_dunning_cancel',
+  'begin_reconciliation',
   'cache_stripe_data',
   'cancel_webhook_replay',
   'capture_hold',
+  'change_dunning_case',
   'check_all_credits',
   'check_changed_credits',
+  'claim_dunning_cases',
   'claim_job',
   'claim_notifications',
   'claim_parked_event',
@@ -81,11 +88,13 @@ const FUNCTIONS = [
   'create_claim_link',
   'delete_old_webhook_events',
   'dry_run',
+  'dunning_summary',
   'enqueue_balance_notices',
   'ensure_user',
   'expire_due_credits',
   'explain_credit_balance',
   'extend_hold',
+  'fail_dunning_step',
   'fail_webhook_event',
   'find_claimed_user',
   'find_user_by_customer',
@@ -98,16 +107,23 @@ const FUNCTIONS = [
   'get_credit_balance',
   'get_credit_balance_at',
   'get_credit_statement',
+  'get_dunning_case',
   'get_event_cursor',
   'get_hold',
+  'get_last_reconciliation',
   'get_mirror_records',
   'get_missed_events_state',
   'get_notification',
   'get_object_events',
   'get_or_create_stripe_customer',
   'get_payment_state',
+  'get_reconciliation_extent',
+  'get_reconciliation_finding',
+  'get_reconciliation_run',
+  'get_reconciliation_state',
   'get_subscription_cache_status',
   'get_subscription_record',
+  'get_user_book',
   'get_user_subscription_state',
   'get_webhook_event',
   'get_webhook_replay',
@@ -125,22 +141,31 @@ const FUNCTIONS = [
   'list_audit_events',
   'list_credit_transactions',
   'list_dead_letters',
+  'list_dunning_cases',
   'list_jobs',
   'list_mirror_changes',
   'list_mirror_records',
   'list_notifications',
   'list_open_holds',
+  'list_reconciliation_findings',
+  'list_reconciliation_runs',
   'list_webhook_events',
   'list_webhook_replays',
   'log_stripe_webhook_event',
   'mark_webhook_processed',
   'move_event_cursor',
+  'note_reconciliation_finding',
   'operations_metrics',
   'purser_schema_version',
   'raise_alert',
   'read_stripe_cache',
   'receive_missed_events',
   'receive_webhook_event',
+  'reconcile_apply',
+  'reconcile_link_customer',
+  'reconcile_lookup',
+  'reconcile_unseen_grants',
+  'reconcile_unseen_subscriptions',
   'record_checkout_session',
   'record_mirror_drift',
   'refund_usage',
@@ -149,9 +174,11 @@ const FUNCTIONS = [
   'requeue_webhook_events',
   'resolve_alert',
   'resolve_quiet_alerts',
+  'resolve_reconciliation_finding',
   'retry_failed_webhooks',
   'retry_notification',
   'run_sql_job',
+  'save_reconciliation',
   'seal_credit_entries',
   'search_users',
   'set_payment_state',
@@ -173,6 +200,28 @@ const WALKERS: [string, SupabaseRole, Record<string, unknown>][] = [
   ['an admin', 'authenticated', { sub: userId('administrator'), app_metadata: { role: 'admin' } }],
   ['service_role', 'service_role', {}],
 ];
+
+/** Opens a case of dunning. */
+function failedInvoice(user: string) {
+  return {
+    kind: 'dunning',
+    user_id: user,
+    subscription_id: `sub_${user}`,
+    customer_id: `cus_${user}`,
+    at: '2026-11-21T10:00:00Z',
+    plan_name: 'Team',
+    schedule: [{ day: 0, action: 'mail', urgency: 'first' }],
+    subscription: { status: 'past_due' },
+    invoice: {
+      id: `in_${user}`,
+      verdict: 'failing',
+      failed_at: '2026-11-21T10:00:00Z',
+      attempt_count: 1,
+      amount: 999,
+      currency: 'usd',
+    },
+  };
+}
 
 /** Rows a statement gives, or the SQLSTATE with which it fails; nothing stays. */
 async function attempt(
@@ -222,6 +271,11 @@ beforeAll(async () => {
       p_state: { plan: 'team' },
     });
     await call('get_user_subscription_state', {});
+    await callAsService(database.current, 'apply_webhook_effects', {
+      p_event_id: null,
+      p_fence: null,
+      p_effects: [failedInvoice(user)],
+    });
   }
   await callAsService(database.current, 'cache_stripe_data', {
     p_cache_key: 'stripe:prices',
@@ -243,6 +297,9 @@ beforeAll(async () => {
     `update stripe_webhook_events set status = 'dead' where stripe_event_id = 'evt_1'`,
   );
   await callAsService(database.current, 'get_event_cursor', { p_name: 'x', p_overlap_seconds: 1 });
+  await callAsService(database.current, 'begin_reconciliation', {
+    p_until: '2026-01-01T00:00:00Z',
+  });
   await database.current.query(`begin; set local role purser_ledger;
     insert into webhook_replays (actor, filter, matched) values ('x', '{}', 1);
     insert into purchase_claims (object_id, user_id, event_id, claimed_by) values ('x', 'y', 'z', 'x');

@@ -1,9 +1,21 @@
 import { z } from 'zod';
-import { checkRange, transactionPageSchema, transactionSchema, transactionsQuery } from './credits.ts';
+import {
+  checkRange,
+  transactionPageSchema,
+  transactionSchema,
+  transactionsQuery,
+} from './credits.ts';
 import { declareRoute } from './declareRoute.ts';
 import { explainQuery, explanationSchema } from './explain.ts';
 import { holdDetailsSchema } from './holds.ts';
-import { cursorSchema, instantSchema, integerParameter, text, timestampSchema, userIdSchema } from './primitives.ts';
+import {
+  cursorSchema,
+  instantSchema,
+  integerParameter,
+  text,
+  timestampSchema,
+  userIdSchema,
+} from './primitives.ts';
 import { eventSummarySchema } from './webhookLog.ts';
 
 const PAGE_MAX = 100;
@@ -164,7 +176,8 @@ export const getAdminUser = declareRoute({
   method: 'get',
   path: '/api/admin/users/:userId',
   tag: 'Admin',
-  summary: 'One user: ledger and mirror beside each other, lots, holds, entries, payments, findings',
+  summary:
+    'One user: ledger and mirror beside each other, lots, holds, entries, payments, findings',
   description:
     'Nothing is asked of Stripe; `/api/admin/stripe/check-user/{userId}` compares with what Stripe says. Closed accounts are found.',
   auth: 'admin',
@@ -192,7 +205,8 @@ export const getAdminUser = declareRoute({
             version: z.int(),
             entries: z.int(),
             due: z.boolean().meta({
-              description: 'Lots or holds have ended that the next call takes; they still count here.',
+              description:
+                'Lots or holds have ended that the next call takes; they still count here.',
             }),
           }),
           mirror: z.object({

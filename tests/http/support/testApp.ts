@@ -12,6 +12,10 @@ import type { CreditTransaction } from '../../../src/credits/credits.types.ts';
 import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
+import { adminDomains } from './adminDomains.ts';
+import { dunningDomain } from './dunningDomain.ts';
+import { notificationDomains } from './notificationDomains.ts';
+import { reconcileDomain } from './reconcileDomain.ts';
 import { webhookDomains } from './webhookDomains.ts';
 
 export const SERVICE_KEY = 'service-key-0123456789-0123456789-abcdef';
@@ -81,6 +85,13 @@ type Domains = Pick<
   | 'replays'
   | 'missedEvents'
   | 'claims'
+  | 'notifications'
+  | 'alerts'
+  | 'dunning'
+  | 'audit'
+  | 'adminUsers'
+  | 'subscriptionHealth'
+  | 'reconcile'
   | 'jobs'
 >;
 
@@ -422,6 +433,10 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
       async idle() {},
     },
     ...webhookDomains(record),
+    ...notificationDomains(record),
+    dunning: dunningDomain(record),
+    ...adminDomains(record),
+    reconcile: reconcileDomain(record),
     jobs: {
       names: ['webhook-sweep'],
       async run(name, actor) {
@@ -491,6 +506,13 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     replays: domains.replays,
     missedEvents: domains.missedEvents,
     claims: domains.claims,
+    notifications: domains.notifications,
+    alerts: domains.alerts,
+    dunning: domains.dunning,
+    audit: domains.audit,
+    adminUsers: domains.adminUsers,
+    subscriptionHealth: domains.subscriptionHealth,
+    reconcile: domains.reconcile,
     jobs: domains.jobs,
     catalogue: {
       cost(feature, units) {
