@@ -81,9 +81,6 @@ returns jsonb language plpgsql stable set search_path = '' as $$
 declare
   v_last record;
 begin
-  if to_regclass('public.reconciliation_runs') is null then
-    return '{}';
-  end if;
   select r.id, r.finished_at, r.findings, r.repaired into v_last
   from public.reconciliation_runs r where r.status = 'done' order by r.finished_at desc limit 1;
   return jsonb_build_object(
@@ -128,9 +125,6 @@ $$;
 create or replace function purser.dunning_figures(p_now timestamptz)
 returns jsonb language plpgsql stable set search_path = '' as $$
 begin
-  if to_regclass('public.dunning_cases') is null then
-    return '{}';
-  end if;
   return (
     select jsonb_build_object(
       'open_dunning_cases', count(*),
@@ -158,7 +152,7 @@ $$;
 -- health_figures: everything the health score is told from, in one snapshot and one round trip.
 --   p_mirror_since  up to when changes are in Redis; mirror_lag_seconds is the age of the oldest
 --                   change after that, 0 when there is none. Null: nothing is known to be missing
--- Reads only; parts whose tables are not there answer nothing, and count as 0.
+-- Reads only.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.health_figures(
   p_mirror_since timestamptz default null, p_now timestamptz default null)

@@ -77,14 +77,10 @@ export function createHealth({ db, redis, alerts, logger }: HealthDeps): Health 
 
   async function look(): Promise<HealthFigures> {
     const since = await mirrorSince();
-    const figures = await db.rpc<Partial<HealthFigures>>('health_figures', {
+    const figures = await db.rpc<HealthFigures>('health_figures', {
       p_mirror_since: since.known,
     });
-    return {
-      ...NOTHING,
-      ...figures,
-      mirror_lag_seconds: since.reachable ? (figures.mirror_lag_seconds ?? 0) : null,
-    } as HealthFigures;
+    return since.reachable ? figures : { ...figures, mirror_lag_seconds: null };
   }
 
   /** Up to when changes are in Redis; a cursor that is not there says nothing against it. */
@@ -166,11 +162,3 @@ export function createHealth({ db, redis, alerts, logger }: HealthDeps): Health 
     },
   };
 }
-
-/** For parts of which the database says nothing. */
-const NOTHING = {
-  last_reconciliation: null,
-  reconciliation_age_seconds: 0,
-  open_dunning_cases: 0,
-  overdue_dunning_steps: 0,
-};

@@ -12,9 +12,10 @@ import { addUser } from './commands/user.ts';
 import { CliError, EXIT, type Terminal } from './terminal.ts';
 
 const HELP = `
-Commands that talk to a server find it at PURSER_URL (default: this machine, port 3000), and send
-PURSER_ADMIN_KEY (default: the key that \`npm start\` keeps in PURSER_DATA_DIR).
-Ends with 0 (all is well), 1 (something was found), 2 (it could not run), 130 (canceled).`;
+Commands that talk to a server find it at PURSER_URL (default: this machine,
+port 3000) and send PURSER_ADMIN_KEY (default: the key that \`npm start\` keeps
+in PURSER_DATA_DIR). They end with 0 (all is well), 1 (something was found),
+2 (it could not run) or 130 (canceled).`;
 
 /** Runs one command line; resolves with the exit code. Never rejects for what a user did wrong. */
 export async function runCli(args: readonly string[], terminal: Terminal): Promise<number> {

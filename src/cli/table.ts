@@ -38,9 +38,15 @@ export function table(
     shown.push(columns.map(({ head }) => colours.dim(head)));
   }
   for (const { cells, note } of rows) {
-    shown.push(cells.map((cell, index) => clean(cell, columns[index]?.width)));
+    shown.push(cells.map((cell, index) => clean(cell, columns[index]?.width, rest)));
     if (note !== undefined) {
-      shown.push(['', { colSpan: columns.length - 1, content: note }]);
+      shown.push([
+        '',
+        {
+          colSpan: columns.length - 1,
+          content: breakLong(note, width - (columns[0]?.width ?? 0) - 2 * GAP),
+        },
+      ]);
     }
   }
   return shown
@@ -74,11 +80,21 @@ const NO_LINES = Object.fromEntries(
 const COLOURED = /^\u001b\[/;
 
 /** Too long for a column of fixed width: cut, so that a table keeps one line a row. */
-function clean(cell: string, width: number | undefined): string {
-  if (COLOURED.test(cell)) return cell;
+function clean(cell: string, width: number | undefined, rest: number): string {
+  if (COLOURED.test(cell)) return width === undefined ? breakLong(cell, rest) : cell;
   const text = plainText(cell);
-  if (width === undefined || text.length <= width) return text;
+  if (width === undefined) return breakLong(text, rest);
+  if (text.length <= width) return text;
   return `${text.slice(0, width - 1)}…`;
+}
+
+/** Ids and addresses have no place to break; the table would cut them, and they are to be copied. */
+function breakLong(text: string, width: number): string {
+  return text.replace(/\S+/g, (word) =>
+    word.length > width
+      ? (word.match(new RegExp(`.{1,${width}}`, 'gu')) ?? [word]).join('\n')
+      : word,
+  );
 }
 
 /** Label and value, one a line. */

@@ -161,7 +161,7 @@ export function assemble(options: AssembleOptions): Assembly {
     logger,
     types: new Set(SUBSCRIBED_TYPES),
   });
-  const outbox = openNotifications({ settings, db, clock, logger, stripe, catalogue, publicUrl });
+  const outbox = openNotifications({ settings, db, logger, stripe, catalogue, publicUrl });
   const dunning: DunningDeps = {
     db,
     stripe,

@@ -22,7 +22,7 @@ export const GOOD_CARD = '4242424242424242';
 /** Can be saved, and is declined when charged. */
 export const BAD_CARD = '4000000000000341';
 
-const CATALOGUE = {
+export const CATALOGUE = {
   currency: 'usd',
   packs: { pack_50: { credits: 50, amount: 500 } },
   plans: {

@@ -28,7 +28,7 @@ export const addDemo: AddCommand = (program, run) => {
     .option('--json', 'answer for programs')
     .addHelpText(
       'after',
-      '\nNeeds `npm start` without any setting: everything embedded, payments by the built-in sandbox. No account and no money are involved. A renewal moves the sandbox’s clock ahead a month.',
+      '\nNeeds `npm start` without any setting: everything embedded, payments by the built-in sandbox. No account and no money are involved.',
     )
     .action(
       run(async (terminal, { user, json }: Options) => {
@@ -52,17 +52,17 @@ export const addDemo: AddCommand = (program, run) => {
 
 function shown(terminal: Terminal, number: number, { title, told, balance, links }: Step): string {
   const { colours } = terminal;
-  return table(
+  const text = table(
     terminal,
     [{ head: '', width: 2 }, { head: '' }],
     [
       { cells: [colours.cyan(`${number}.`), colours.bold(title)] },
       { cells: ['', told] },
       { cells: ['', `Balance: ${colours.green(count(balance, 'credit'))}`] },
-      ...links.map((link) => ({ cells: ['', colours.dim(link)] })),
-      { cells: ['', ''] },
     ],
   );
+  // Never broken: terminals open what they can read as one address.
+  return [text, ...links.map((link) => `    ${colours.dim(link)}`), ''].join('\n');
 }
 
 function ending(terminal: Terminal, userId: string, sentences: readonly string[]): string {

@@ -41,11 +41,11 @@ export const addReconcile: AddCommand = (program, run) => {
 /** Goes on with a run until it is done, Ctrl-C comes, or another process has it. */
 async function compare(
   terminal: Terminal,
-  { since, dryRun = false, json }: Options,
+  { since, dryRun, json }: Options,
 ): Promise<ReconciliationAnswer> {
   const client = createClient({ env: terminal.env, signal: new AbortController().signal });
   const path = '/api/admin/stripe/reconcile';
-  let answer = await client.post<ReconciliationAnswer>(path, { since, dry_run: dryRun });
+  let answer = await client.post<ReconciliationAnswer>(path, { since, dry_run: dryRun === true });
   const differences = [...answer.differences];
   for (let call = 1; call < CALLS_MAX && !dryRun && !terminal.signal.aborted; call += 1) {
     if (answer.outcome !== 'paused' && answer.outcome !== 'busy') break;
