@@ -37,6 +37,8 @@ export interface World {
   env: Record<string, string>;
   server: ServerProcess;
   call(method: string, target: string, options?: CallOptions): Promise<CallAnswer>;
+  /** An access token of this user. */
+  token(user: string): Promise<string>;
   /** A user buys `pack_50` as a signed-in buyer does, and has paid when this resolves. */
   buy(user: string): Promise<string>;
   /** Waits until the user has as many credits by the ledger. */
@@ -86,6 +88,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
     },
     server: undefined as never,
     call: (method, target, callOptions) => callServer(url, method, target, callOptions),
+    token: (user) => signToken(user),
     async buy(user) {
       const { status, body } = await world.call('POST', '/api/checkout-session', {
         bearer: await signToken(user),
@@ -174,7 +177,7 @@ function runShell(text: string, cwd: string, env: Record<string, string>): Promi
   return new Promise((resolve, reject) => {
     execFile(
       '/bin/bash',
-      ['-euo', 'pipefail', '-c', text],
+      ['--norc', '-euo', 'pipefail', '-c', text],
       { cwd, env, timeout: COMMAND_MS_MAX, maxBuffer: 10_000_000 },
       (error, out, err) => {
         const code = error === null ? 0 : error.code;
