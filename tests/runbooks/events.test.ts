@@ -19,10 +19,6 @@ const lastEvent = async (where: string) => {
   return row;
 };
 
-/** Nothing that the sandbox says from now on arrives. */
-const drop = () => world.sandbox.setFaults({ drop: true });
-const mend = () => world.sandbox.setFaults({});
-
 runbook('README.md', (page) => {
   it('asks for the health, and sets a shell up', async () => {
     const health = await page.play(world, 'subscription-health');
@@ -38,9 +34,7 @@ runbook('README.md', (page) => {
 
 runbook('paid-but-no-credits.md', (page) => {
   it('credits a purchase whose event never came', async () => {
-    await drop();
-    const session = await world.buy('ada');
-    await mend();
+    const session = await world.untold(() => world.buy('ada'));
     const fill = { 'user id': 'ada', 'session id': session, 'e-mail': 'ada@' };
     expect((await page.play(world, 'user find', fill)).out).toMatch(/^ada .*\bfree\b/m);
     expect((await page.play(world, 'user check', fill, { exit: 1 })).out).toMatch(
@@ -114,7 +108,9 @@ runbook('signature-fails.md', (page) => {
         ),
       'Stripe to be refused',
     );
-    expect((await page.play(world, 'stripe-signature')).out).toContain('"code":"invalid_signature"');
+    expect((await page.play(world, 'stripe-signature')).out).toContain(
+      '"code":"invalid_signature"',
+    );
     const doctor = await page.play(world, 'doctor');
     expect(doctor.out).toMatch(/ok +webhook-secret/);
     await world.restart({ STRIPE_WEBHOOK_SECRET: `${endpoint.secret},${WEBHOOK_SECRET}` });
@@ -125,10 +121,15 @@ runbook('signature-fails.md', (page) => {
   });
 
   it('is what the doctor finds where the shell and the server differ', async () => {
-    const { out } = await page.play(world, 'doctor', {}, {
-      exit: 1,
-      env: { STRIPE_WEBHOOK_SECRET: 'whsec_neither_of_them_0123456789' },
-    });
+    const { out } = await page.play(
+      world,
+      'doctor',
+      {},
+      {
+        exit: 1,
+        env: { STRIPE_WEBHOOK_SECRET: 'whsec_neither_of_them_0123456789' },
+      },
+    );
     expect(out).toMatch(/fail +webhook-secret/);
   });
 });
@@ -148,7 +149,10 @@ runbook('dead-letters.md', (page) => {
     }, 'the event to be given up');
     const event = (await lastEvent(`object_id = '${session}'`))?.stripe_event_id ?? '';
     const groups = JSON.parse((await page.play(world, 'dead-letters')).out);
-    expect(groups).toMatchObject({ total: 1, groups: [{ cause: 'transient', event_ids: [event] }] });
+    expect(groups).toMatchObject({
+      total: 1,
+      groups: [{ cause: 'transient', event_ids: [event] }],
+    });
     expect((await page.play(world, 'events --status dead')).out).toContain(event);
     const shown = await page.play(world, 'events show', { 'event id': event });
     expect(shown.out).toMatch(/status +dead/);

@@ -67,7 +67,7 @@ describeWith('redis-server', 'outages', (program) => {
       await world.sandbox.setApiFaults({ path: '/v1/', status: 503 });
       await world.sandbox.pay(session.id);
       await waitFor(
-        async () => (await page.play(world, '--status failed\n')).out.includes('checkout.session.c'),
+        async () => / failed /.test((await page.play(world, '--status failed\n')).out),
         'the event to fail',
       );
       expect(
@@ -133,9 +133,9 @@ describeWith('redis-server', 'outages', (program) => {
       });
       await waitFor(
         async () =>
-          (await world.sandbox.deliveries({ type: 'checkout.session.completed' }))[0]?.attempts.some(
-            ({ status_code: status }) => status !== null && status >= 500,
-          ),
+          (
+            await world.sandbox.deliveries({ type: 'checkout.session.completed' })
+          )[0]?.attempts.some(({ status_code: status }) => status !== null && status >= 500),
         'Stripe to be refused',
       );
       expect(session.payment_status).toBe('paid');
@@ -192,9 +192,12 @@ describeWith('redis-server', 'outages', (program) => {
     it('writes a wrong copy anew', async () => {
       await buyAndHave('finn');
       await waitFor(async () => (await check('finn')) === 'redis', 'the copy');
-      await redis.wire.call('HSET', 'credits:{finn}', 'balance', '9999', 'available', '9999');
-      const seen = await page.play(world, '--dry-run', {}, { exit: 1 });
-      expect(seen.out).toMatch(/would repair +mirror_differs: /);
+      // The job that follows the ledger may still have this change before it, and repair it itself.
+      await waitFor(async () => {
+        await redis.wire.call('HSET', 'credits:{finn}', 'balance', '9999', 'available', '9999');
+        const seen = await page.play(world, '--dry-run', {}, { exit: [0, 1] });
+        return /would repair +mirror_differs: /.test(seen.out);
+      }, 'the difference to stand');
       expect((await page.play(world, 'reconcile\n')).out).toContain('Repaired 1');
       expect(await redis.wire.call('HGET', 'credits:{finn}', 'available')).toBe('50');
       const { out } = await page.play(world, 'user check', { 'user id': 'finn' });
@@ -244,7 +247,12 @@ describeWith('redis-server', 'outages', (program) => {
       );
       const hugo = { 'user id': 'hugo' };
       const payment = (await world.stripe.checkout.sessions.retrieve(session)).payment_intent;
-      const fill = { ...hugo, 'payment id': String(payment), when: '1h', 'a time': '2026-01-01T00:00:00Z' };
+      const fill = {
+        ...hugo,
+        'payment id': String(payment),
+        when: '1h',
+        'a time': '2026-01-01T00:00:00Z',
+      };
       expect((await page.play(world, 'user explain "<user id>"\n', fill)).out).toMatch(/25/);
       expect((await page.play(world, '--at', fill)).out).toMatch(/\S/);
       expect((await page.play(world, '--type usage', fill)).out).toContain('-40');
@@ -267,9 +275,7 @@ describeWith('redis-server', 'outages', (program) => {
 
     it('takes the share of a refund whose event never came', async () => {
       const session = await buyAndHave('ines');
-      await world.sandbox.setFaults({ drop: true });
-      await world.sandbox.refund(session);
-      await world.sandbox.setFaults({});
+      await world.untold(() => world.sandbox.refund(session));
       const fill = { 'user id': 'ines', 'payment id': session };
       expect((await page.play(world, '--yes', fill)).out).toContain('the balance is 0');
       await world.waitForBalance('ines', 0);

@@ -30,7 +30,7 @@ export interface Played {
 
 export interface PlayOptions {
   /** How it has to end; default 0. The CLI ends with 1 when it has found something. */
-  exit?: number;
+  exit?: number | readonly number[];
   /** Of the shell, beside the world's. */
   env?: Record<string, string>;
 }
@@ -94,7 +94,7 @@ function openPage(name: string): Page {
       played.add(command);
       const answer =
         command.language === 'sql' ? await world.sql(text) : await world.shell(text, env);
-      if (answer.code !== exit) {
+      if (![exit].flat().includes(answer.code)) {
         throw new Error(
           `${name}:${command.line} ended with ${answer.code}, not ${exit}:\n${text}\n${answer.out}\n${answer.err}`,
         );

@@ -8,7 +8,11 @@ import Stripe from 'stripe';
 import { loadCatalogue } from '../../src/catalogue/catalogue.ts';
 import { sandboxCatalogue } from '../../src/compose/sandboxCatalogue.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
-import { ensureServerBuilt, type ServerProcess, startServerProcess } from '../support/crashServer.ts';
+import {
+  ensureServerBuilt,
+  type ServerProcess,
+  startServerProcess,
+} from '../support/crashServer.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import {
   ADMIN_KEY,
@@ -41,6 +45,8 @@ export interface World {
   token(user: string): Promise<string>;
   /** A user buys `pack_50` as a signed-in buyer does, and has paid when this resolves. */
   buy(user: string): Promise<string>;
+  /** Does something whose events reach nobody. */
+  untold<T>(work: () => Promise<T>): Promise<T>;
   /** Waits until the user has as many credits by the ledger. */
   waitForBalance(user: string, balance: number): Promise<void>;
   /** Stops the server as a deployment does and starts it with other settings, at the same address. */
@@ -97,6 +103,16 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       if (status !== 200) throw new Error(`No checkout: ${JSON.stringify(body)}`);
       await sandbox.pay(body.session_id);
       return body.session_id;
+    },
+    async untold(work) {
+      const { data } = await world.stripe.webhookEndpoints.list();
+      const [id = ''] = data.map((endpoint) => endpoint.id);
+      await world.stripe.webhookEndpoints.update(id, { disabled: true });
+      try {
+        return await work();
+      } finally {
+        await world.stripe.webhookEndpoints.update(id, { disabled: false });
+      }
     },
     async waitForBalance(user, balance) {
       let last: unknown;
