@@ -656,15 +656,13 @@ create or replace function public.get_user_book(p_user_id text)
 returns jsonb language plpgsql stable security definer set search_path = '' as $$
 declare
   v_user purser.accounts;
-  v_email text;
 begin
   select * into v_user from purser.accounts a where a.id = purser.to_user_id(p_user_id);
   if v_user.id is null then
     return jsonb_build_object('outcome', 'not_found');
   end if;
-  select to_jsonb(u) ->> 'email' into v_email from public.users u where u.id = v_user.id;
   return jsonb_build_object(
-    'outcome', 'found', 'user_id', v_user.user_id, 'email', v_email,
+    'outcome', 'found', 'user_id', v_user.user_id, 'email', v_user.email,
     'balance', v_user.credits_balance, 'held', v_user.credits_held, 'debt', v_user.credits_debt,
     'version', v_user.credits_version, 'plan', v_user.plan, 'suspended', v_user.credits_suspended,
     'entries', v_user.entry_count, 'mirror', purser.mirror_record(v_user),

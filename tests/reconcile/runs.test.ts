@@ -93,7 +93,7 @@ describe('a run', () => {
     );
     expect(paused).toMatchObject({ outcome: 'paused', paused_because: 'time', repaired: 2 });
     expect(paused.progress).toMatchObject({
-      stage: 'invoices',
+      stage: 'refunds',
       stages: { sessions: { done: true } },
     });
     const { body: shown } = await world.admin('GET', `stripe/reconciliations/${paused.run_id}`);
