@@ -1,12 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { testDatabase } from '../support/postgres.ts';
 import { callAsService } from '../support/sqlCall.ts';
-import {
-  LONG_AGO,
-  openDomain,
-  openReconcileWorld,
-  type ReconcileWorld,
-} from './support/reconcileWorld.ts';
+import { openDomain } from './support/domain.ts';
+import { LONG_AGO, openReconcileWorld, type ReconcileWorld } from './support/reconcileWorld.ts';
 
 const database = testDatabase();
 const never = () => false;
