@@ -1,4 +1,7 @@
 import type express from 'express';
+import { createAudit } from '../admin/audit.ts';
+import { createHealth } from '../admin/health.ts';
+import { createAdminUsers } from '../admin/users.ts';
 import { createApp } from '../api/app.ts';
 import type { HealthChecks, Money } from '../api/deps.ts';
 import { createTokenVerifier } from '../api/identity/tokens.ts';
@@ -23,6 +26,7 @@ import type { DunningDeps } from '../dunning/runDunning.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
 import { requestContext } from '../observability/requestContext.ts';
+import { createReconcile } from '../reconcile/reconcile.ts';
 import { createSubscriptionSettlement } from '../subscriptions/settleSubscription.ts';
 import { createSubscriptions } from '../subscriptions/subscriptions.ts';
 import { createClaims } from '../webhook/claims.ts';
@@ -140,7 +144,7 @@ export function assemble(options: AssembleOptions): Assembly {
     logger,
     types: new Set(SUBSCRIBED_TYPES),
   });
-  const outbox = openNotifications({ settings, db, clock, logger, stripe, catalogue, publicUrl });
+  const outbox = openNotifications({ settings, db, logger, stripe, catalogue, publicUrl });
   const dunning: DunningDeps = {
     db,
     stripe,
@@ -151,6 +155,12 @@ export function assemble(options: AssembleOptions): Assembly {
     settleInvoice: (invoiceId, at) => settleInvoice(shared, invoiceId, at),
     apply: (effects) => applyEffects({ db, redis, mirror, logger }, null, effects),
   };
+  const subscriptionHealth = createHealth({ db, redis, alerts: outbox.alerts, logger });
+  const reconcile = createReconcile({
+    ...shared,
+    redis: options.redis.store,
+    livemode: settings.mode === 'live',
+  });
   const jobs = createJobs(
     { db, clock, logger },
     jobRegistry({
@@ -161,6 +171,8 @@ export function assemble(options: AssembleOptions): Assembly {
       missedEvents,
       outbox,
       dunning,
+      health: subscriptionHealth,
+      reconcile,
       keepPayloads: settings.keepPayloads,
     }),
   );
@@ -191,6 +203,10 @@ export function assemble(options: AssembleOptions): Assembly {
     notifications: outbox.notifications,
     alerts: outbox.alerts,
     dunning: createDunning(dunning),
+    audit: createAudit({ db }),
+    adminUsers: createAdminUsers({ db, redis }),
+    subscriptionHealth,
+    reconcile,
     jobs,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),

@@ -265,7 +265,11 @@ const claimLink: Writer<'claim_link'> = (data, brand) => ({
   action:
     data.token === null
       ? null
-      : actionOf('Claim your credits', `${account(brand)}#claim=${data.token}`, account(brand)),
+      : actionOf(
+          'Claim your credits',
+          `${brand.publicUrl}/claim#purchase=${data.token}`,
+          account(brand),
+        ),
   links: [],
   reason: `You receive this because this address was given when paying ${brand.name}.`,
 });

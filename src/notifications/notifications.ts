@@ -1,6 +1,6 @@
 import { PurserError } from '../core/errors.ts';
 import type { Database } from '../core/ports.ts';
-import { isNotificationKind, MailDataError } from './kinds.ts';
+import { isMailDataError, isNotificationKind } from './kinds.ts';
 import { loadMailer } from './loadMailer.ts';
 import type { Brand } from './mailContent.ts';
 import { SAMPLE_MAILS } from './sampleMails.ts';
@@ -75,7 +75,7 @@ export function createNotifications({
     try {
       return { mail: await renderMail(kind, data, brand()), problem: null };
     } catch (error) {
-      if (!(error instanceof MailDataError)) throw error;
+      if (!isMailDataError(error)) throw error;
       return { mail: null, problem: error.message };
     }
   }

@@ -1,13 +1,13 @@
 import type { Random } from '../core/backoff.ts';
-import type { Clock, Database, Json, Logger } from '../core/ports.ts';
+import type { Database, Json, Logger } from '../core/ports.ts';
 import type { AlertMessage, AlertPoster } from './alertChannels.ts';
 import type { Alerts } from './alerts.ts';
-import { isNotificationKind, MailDataError, type NotificationKind } from './kinds.ts';
+import { isMailDataError, isNotificationKind, type NotificationKind } from './kinds.ts';
 import { loadMailer } from './loadMailer.ts';
 import type { Brand } from './mailContent.ts';
 import { claimMessages, type Ending, finishMessage, type LeasedMessage } from './outbox.ts';
 import { mailAddress } from './plainText.ts';
-import { type MailTransport, SEND_SECONDS_MAX, SendError } from './transport.ts';
+import { isSendError, type MailTransport, SEND_SECONDS_MAX, SendError } from './transport.ts';
 
 /**
  * Waits after failed attempts, in seconds: 9 attempts within 16 hours, so that all of them fall
@@ -23,7 +23,6 @@ const LEASE_SECONDS = SEND_SECONDS_MAX * 4 + 60;
 
 export interface SendDeps {
   db: Database;
-  clock: Clock;
   logger: Logger;
   random: Random;
   /** Null: mails are kept in the outbox, where people read them. */
@@ -104,8 +103,8 @@ async function sendOne(deps: SendDeps, message: LeasedMessage) {
 }
 
 function failed(deps: SendDeps, { attempt }: LeasedMessage, error: unknown): Ending {
-  const known = error instanceof SendError;
-  const permanent = known ? error.permanent : error instanceof MailDataError;
+  const known = isSendError(error);
+  const permanent = known ? error.permanent : isMailDataError(error);
   const delay = SEND_RETRY_SECONDS[attempt - 1];
   return {
     outcome: 'failed',
@@ -200,8 +199,7 @@ async function postAlert(deps: SendDeps, message: LeasedMessage): Promise<Ending
     transport: [...posted].join(', '),
     progress: { posted: [...posted] },
   };
-  const failure =
-    failures.find((each) => !(each instanceof SendError && each.permanent)) ?? failures[0];
+  const failure = failures.find((each) => !(isSendError(each) && each.permanent)) ?? failures[0];
   return failure === undefined
     ? { ...rest, outcome: 'sent' }
     : { ...failed(deps, message, failure), ...rest, outcome: 'failed' };

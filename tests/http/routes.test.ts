@@ -170,6 +170,21 @@ const GOOD_CALLS: Record<
   },
   listAlerts: { path: '/api/admin/alerts?status=open', headers: bearer(ADMIN_KEY) },
   redeemClaim: { path: `/api/claims/${'x'.repeat(43)}`, headers: user },
+  getSubscriptionHealth: {
+    path: '/api/admin/stripe/subscription-health',
+    headers: bearer(ADMIN_KEY),
+  },
+  listAuditEvents: {
+    path: '/api/admin/audit?actor=admin:*&action=adjust_credits&user_id=u1&from=2026-11-01&limit=5',
+    headers: bearer(ADMIN_KEY),
+  },
+  searchUsers: { path: '/api/admin/users?q=u1', headers: bearer(ADMIN_KEY) },
+  getAdminUser: { path: '/api/admin/users/u1', headers: bearer(ADMIN_KEY) },
+  listAdminUserTransactions: {
+    path: '/api/admin/users/u1/transactions?limit=5',
+    headers: bearer(ADMIN_KEY),
+  },
+  explainAdminUser: { path: '/api/admin/users/u1/explain', headers: bearer(ADMIN_KEY) },
   listDunningCases: {
     path: '/api/admin/dunning?state=active&user_id=u1&limit=5',
     headers: bearer(ADMIN_KEY),
