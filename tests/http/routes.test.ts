@@ -215,21 +215,6 @@ const GOOD_CALLS: Record<
     headers: bearer(ADMIN_KEY),
     body: { reason: 'a gift' },
   },
-  getSubscriptionHealth: {
-    path: '/api/admin/stripe/subscription-health',
-    headers: bearer(ADMIN_KEY),
-  },
-  listAuditEvents: {
-    path: '/api/admin/audit?actor=admin:*&action=adjust_credits&user_id=u1&from=2026-11-01&limit=5',
-    headers: bearer(ADMIN_KEY),
-  },
-  searchUsers: { path: '/api/admin/users?q=u1', headers: bearer(ADMIN_KEY) },
-  getAdminUser: { path: '/api/admin/users/u1', headers: bearer(ADMIN_KEY) },
-  listAdminUserTransactions: {
-    path: '/api/admin/users/u1/transactions?limit=5',
-    headers: bearer(ADMIN_KEY),
-  },
-  explainAdminUser: { path: '/api/admin/users/u1/explain', headers: bearer(ADMIN_KEY) },
   getHealth: { path: '/healthz' },
   getReadiness: { path: '/readyz' },
 };
