@@ -1,7 +1,8 @@
 /**
  * Builds the function for Vercel: src/vercel.ts with everything it needs in one file of plain
  * JavaScript, build/vercel/index.js, so that a cold start reads one file and Vercel compiles
- * nothing. Prints its size. Run by `npm run build:vercel`.
+ * nothing; and beside it mailer.js, which is read when there is a mail to render. Prints their
+ * sizes. Run by `npm run build:vercel`.
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -43,6 +44,17 @@ const leaveOut: Plugin = {
   },
 };
 
+/** React Email and nodemailer, in a file of their own: no cold start waits for them. */
+const MAILER = 'src/notifications/mailer.ts';
+const splitOffMailer: Plugin = {
+  name: 'split-off-mailer',
+  setup({ onResolve }) {
+    onResolve({ filter: /\/mailer\.ts$/ }, ({ kind }) =>
+      kind === 'dynamic-import' ? { path: './mailer.js', external: true } : null,
+    );
+  },
+};
+
 /** CommonJS packages inside an ES module still ask for Node's own modules with `require`. */
 const BANNER =
   "import { createRequire as purserRequire } from 'node:module';\n" +
@@ -53,6 +65,8 @@ export interface FunctionBundle {
   path: string;
   bytes: number;
   gzipBytes: number;
+  /** Of the file that is read with the first mail. */
+  mailerBytes: number;
   /** Input files by bytes in the bundle, largest first. */
   inputs: [path: string, bytes: number][];
 }
@@ -60,22 +74,32 @@ export interface FunctionBundle {
 /** Errors: throws when something of SERVER_ONLY was drawn in, with the way it came. */
 export async function buildFunction(folder = 'build/vercel'): Promise<FunctionBundle> {
   rmSync(folder, { recursive: true, force: true });
-  const { outputFiles, metafile } = await build({
-    entryPoints: [ENTRY],
-    outfile: join(folder, 'index.js'),
+  const common = {
     bundle: true,
-    write: false,
     metafile: true,
     platform: 'node',
     format: 'esm',
     target: 'node20.19',
     banner: { js: BANNER },
-    plugins: [leaveOut],
     // Names stay: stack traces are read by people, and Stripe's SDK goes by names of classes.
     minifySyntax: true,
     minifyWhitespace: true,
     legalComments: 'external',
     logLevel: 'warning',
+  } as const;
+  const mailer = await build({
+    ...common,
+    entryPoints: [MAILER],
+    outfile: join(folder, 'mailer.js'),
+    plugins: [leaveOut],
+    define: { 'process.env.NODE_ENV': '"production"' },
+  });
+  const { outputFiles, metafile } = await build({
+    ...common,
+    entryPoints: [ENTRY],
+    outfile: join(folder, 'index.js'),
+    write: false,
+    plugins: [leaveOut, splitOffMailer],
   });
   const output = Object.values(metafile.outputs).find(({ entryPoint }) => entryPoint === ENTRY);
   if (output === undefined) throw new Error(`esbuild wrote nothing for ${ENTRY}`);
@@ -93,6 +117,9 @@ export async function buildFunction(folder = 'build/vercel'): Promise<FunctionBu
     path: join(folder, 'index.js'),
     bytes: output.bytes,
     gzipBytes: gzipSync(code ?? '').length,
+    mailerBytes:
+      Object.values(mailer.metafile.outputs).find(({ entryPoint }) => entryPoint === MAILER)
+        ?.bytes ?? 0,
     inputs,
   };
 }
@@ -120,10 +147,10 @@ function explainWay({ inputs }: Metafile, wanted: string): string {
 
 if (isMain(import.meta.url)) {
   const startedAt = performance.now();
-  const { path, bytes, gzipBytes, inputs } = await buildFunction();
+  const { path, bytes, gzipBytes, mailerBytes, inputs } = await buildFunction();
   const kb = (count: number) => `${Math.round(count / 1024)} kB`;
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
   console.log(
-    `${path}: ${kb(bytes)} (${kb(gzipBytes)} gzipped) of ${inputs.length} files, ${seconds} s`,
+    `${path}: ${kb(bytes)} (${kb(gzipBytes)} gzipped) of ${inputs.length} files, and ${kb(mailerBytes)} for mails, ${seconds} s`,
   );
 }

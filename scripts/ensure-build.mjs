@@ -83,7 +83,7 @@ function requireCompiler({ compiler, command }) {
 function removeOrphans() {
   for (const path of [...walk('dist')]) {
     const module = /^dist\/(?!web\/)(.*)\.js(?:\.map)?$/.exec(path)?.[1];
-    if (module && !existsSync(`src/${module}.ts`)) rmSync(path);
+    if (module && !existsSync(`src/${module}.ts`) && !existsSync(`src/${module}.tsx`)) rmSync(path);
   }
 }
 

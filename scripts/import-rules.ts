@@ -53,10 +53,10 @@ export const ZONES: readonly Zone[] = [
 
   src('catalogue', ['core'], ONE_WAY),
   src('credits', ['core'], ONE_WAY),
-  src('subscriptions', ['core', 'catalogue', 'credits', 'checkout'], ONE_WAY),
+  src('subscriptions', ['core', 'catalogue', 'credits', 'checkout', 'dunning'], ONE_WAY),
   src('checkout', ['core', 'catalogue', 'credits'], ONE_WAY),
   src('notifications', ['core'], ONE_WAY),
-  src('dunning', ['core', 'notifications'], ONE_WAY),
+  src('dunning', ['core', 'catalogue', 'credits', 'checkout', 'notifications'], ONE_WAY),
   src('webhook', ['core', 'catalogue', 'checkout', 'credits', 'subscriptions', 'dunning'], ONE_WAY),
   src(
     'reconcile',

@@ -41,7 +41,7 @@ create index if not exists notifications_due on public.notifications (next_attem
 create index if not exists notifications_user on public.notifications (user_id, created_at);
 create index if not exists notifications_trouble on public.notifications (status, id) where status in ('failed', 'dead');
 comment on table public.notifications is 'Outbox of e-mails and alerts: queued -> leased -> sent | kept (no transport is set) | failed (tried again) | dead (needs a person); dropped: no address, switched off, or the cause has gone.';
-comment on column public.notifications.recipient is 'The address, where the cause names one; else the user''s own at the first attempt.';
+comment on column public.notifications.recipient is 'The address, where the cause names one; else the user''s own at the first attempt, or the one Stripe collected (buyer_email of the data).';
 comment on column public.notifications.sent_to is 'The address of the attempts; fixed by the first, as `data` is, so that each attempt sends the same message.';
 comment on column public.notifications.lease_holder is 'Token of the call that took the lease: the same call, sent again because its answer was lost, gets its lease back.';
 
@@ -74,7 +74,7 @@ $$;
 create or replace function purser.moot_notification(p_message public.notifications, p_user purser.accounts)
 returns text language plpgsql stable set search_path = '' as $$
 begin
-  if p_message.kind <> 'alert' and coalesce(p_message.sent_to, p_message.recipient, p_user.email, '') = '' then
+  if p_message.kind <> 'alert' and coalesce(p_message.sent_to, p_message.recipient, p_user.email, p_message.data ->> 'buyer_email', '') = '' then
     return 'there is no address to send it to';
   end if;
   case p_message.kind
@@ -164,7 +164,7 @@ begin
     update public.notifications n
     set status = 'leased', lease = n.lease + 1, lease_holder = p_holder, attempts = n.attempts + 1,
         leased_until = v_now + make_interval(secs => p_lease_seconds),
-        sent_to = coalesce(n.sent_to, n.recipient, v_user.email),
+        sent_to = coalesce(n.sent_to, n.recipient, v_user.email, n.data ->> 'buyer_email'),
         data = case when n.attempts = 0 and v_user.id is not null
           then n.data || jsonb_build_object('balance', v_user.credits_balance, 'available', purser.available(v_user))
           else n.data end

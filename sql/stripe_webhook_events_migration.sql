@@ -1,6 +1,6 @@
 -- Purser: the inbox of Stripe events and the function that turns an event into money.
 --
--- Paste after subscriptions_migration.sql, or run `npm run migrate`. Safe to run again.
+-- Paste after dunning_migration.sql, or run `npm run migrate`. Safe to run again.
 --
 -- An event is a row before anything is done about it. Its status leads:
 --   in flight  received (due at next_attempt_at), leased (somebody works on it until
@@ -292,6 +292,7 @@ $$;
 --                 the grant of that key is written by this call, so that nothing is told twice
 --               {"kind": "alert", code, subject, severity, title, detail, quiet_seconds}: see purser.raise_alert
 --               {"kind": "claim_link", token_hash, recipient, object_id, credits, token}: see purser.offer_claim
+--               {"kind": "dunning", ...}: see purser.note_dunning; after the subscription's state
 --               {"kind": "stripe_changed", event_type, object_id}
 --               {"kind": "ignore", reason}
 --               {"kind": "park", waiting_for, reason}]   1 to 100, applied in this order
@@ -316,7 +317,8 @@ declare
   v_waiting_for text;
   v_user_id text;
   v_repeat boolean := false;
-  v_granted text[] := '{}';
+  -- By key, whom the grants written here went to: a claim may have made it another than they named.
+  v_granted jsonb := '{}';
 begin
   p_effects := purser.with_claimed_users(p_effects);
   if jsonb_typeof(p_effects) is distinct from 'array' or jsonb_array_length(p_effects) > 100 then
@@ -385,7 +387,7 @@ begin
           perform purser.set_checkout_state(v_effect ->> 'session_id', 'credited');
         end if;
         if v_result ->> 'outcome' = 'applied' then
-          v_granted := v_granted || (v_effect ->> 'key');
+          v_granted := v_granted || jsonb_build_object(v_effect ->> 'key', v_result -> 'user_id');
         end if;
       when 'checkout_state' then
         perform purser.set_checkout_state(v_effect ->> 'session_id', v_effect ->> 'state');
@@ -416,12 +418,19 @@ begin
       when 'notify' then
         -- Nobody is told of what did not come about; the event is worked on again.
         v_result := jsonb_build_object('outcome', case
-          when v_status = 'processed' and coalesce(v_effect ->> 'after_grant' = any (v_granted), v_effect ->> 'after_grant' is null)
-          then purser.enqueue_notification(v_effect) else 'unchanged' end);
+          when v_status <> 'processed' then 'unchanged'
+          when v_effect ->> 'after_grant' is null then purser.enqueue_notification(v_effect)
+          when v_granted ? (v_effect ->> 'after_grant') then purser.enqueue_notification(
+            v_effect || jsonb_build_object('user_id', v_granted -> (v_effect ->> 'after_grant')))
+          else 'unchanged' end);
       when 'alert' then
         perform purser.raise_alert(v_effect);
       when 'claim_link' then
         v_result := purser.offer_claim(v_event, v_effect);
+      when 'dunning' then
+        v_result := jsonb_build_object('outcome', case v_status
+          when 'processed' then purser.note_dunning(v_effect, coalesce('stripe:' || p_event_id, v_effect ->> 'actor', 'purser'))
+          else 'unchanged' end);
       when 'stripe_changed' then
         perform public.invalidate_stripe_cache_from_webhook(v_effect ->> 'event_type', v_effect ->> 'object_id');
       when 'ignore' then

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { PurserError } from '../core/errors.ts';
 import { type CatalogueFile, catalogueSchema } from './catalogueSchema.ts';
 import { defaultCatalogue } from './defaultCatalogue.ts';
+import { type DunningPolicy, toDunningPolicy } from './dunningPolicy.ts';
 
 export interface Pack {
   kind: 'pack';
@@ -34,9 +35,24 @@ export interface Plan {
   rollover: boolean;
   tier: string;
   quotas: Record<string, number>;
+  dunning: DunningPolicy;
 }
 
 export type CatalogueEntry = Pack | Plan;
+
+/** Which mails customers get. */
+export interface MailPolicy {
+  /** What the product is called; null = as EMAIL_FROM says. */
+  name: string | null;
+  /** Where readers get help: an address or a page. */
+  support: string | null;
+  /** Balance from which on a user is told that it runs low; null = nobody is. */
+  lowBalance: number | null;
+  /** How many days before credits expire their owner is told; null = nobody is. */
+  expiringDays: number | null;
+  /** Kinds that are not sent. */
+  off: string[];
+}
 
 /** What the catalogue needs to know of a Stripe price to find its entry. */
 export interface PriceReference {
@@ -50,6 +66,9 @@ export interface Catalogue {
   packs: Pack[];
   plans: Plan[];
   freePlan: { id: string; welcomeCredits: number; quotas: Record<string, number> };
+  mail: MailPolicy;
+  /** For subscriptions whose plan has no policy of its own. */
+  dunning: DunningPolicy;
   /** The entry of that catalogue id, or null. */
   entry(id: string): CatalogueEntry | null;
   /** The entry a Stripe price belongs to: by price id, then look-up key, then product id. */
@@ -74,7 +93,11 @@ function toPack(id: string, pack: NonNullable<CatalogueFile['packs']>[string]): 
   };
 }
 
-function toPlan(id: string, plan: NonNullable<CatalogueFile['plans']>[string]): Plan {
+function toPlan(
+  id: string,
+  plan: NonNullable<CatalogueFile['plans']>[string],
+  common: CatalogueFile['dunning'],
+): Plan {
   return {
     kind: 'plan',
     id,
@@ -91,6 +114,24 @@ function toPlan(id: string, plan: NonNullable<CatalogueFile['plans']>[string]): 
     rollover: plan.rollover ?? true,
     tier: plan.tier ?? id,
     quotas: plan.quotas ?? {},
+    dunning: toDunningPolicy({ ...common, ...plan.dunning }, `plans.${id}.dunning`),
+  };
+}
+
+const EXPIRING_DAYS = 7;
+
+/** A fifth of the smallest pack is low, unless the file says otherwise. */
+function toMailPolicy({ mail = {} }: CatalogueFile, packs: Pack[]): MailPolicy {
+  const smallest = Math.min(...packs.map(({ credits }) => credits));
+  const off = mail.off ?? [];
+  const low = Number.isFinite(smallest) ? Math.max(1, Math.floor(smallest / 5)) : null;
+  const { low_balance: lowBalance = low, expiring_days: days = EXPIRING_DAYS } = mail;
+  return {
+    name: mail.name ?? null,
+    support: mail.support ?? null,
+    lowBalance: off.includes('low_balance') ? null : lowBalance,
+    expiringDays: off.includes('credits_expiring') ? null : days,
+    off,
   };
 }
 
@@ -131,7 +172,9 @@ export function createCatalogue(source: unknown, origin = 'the catalogue'): Cata
   }
   const file = parsed.data;
   const packs = Object.entries(file.packs ?? {}).map(([id, pack]) => toPack(id, pack));
-  const plans = Object.entries(file.plans ?? {}).map(([id, plan]) => toPlan(id, plan));
+  const plans = Object.entries(file.plans ?? {}).map(([id, plan]) =>
+    toPlan(id, plan, file.dunning),
+  );
   const entries: CatalogueEntry[] = [...packs, ...plans];
   const ambiguity = findAmbiguity(entries);
   if (ambiguity !== null) {
@@ -154,6 +197,8 @@ export function createCatalogue(source: unknown, origin = 'the catalogue'): Cata
       welcomeCredits: file.free_plan?.welcome_credits ?? 0,
       quotas: file.free_plan?.quotas ?? {},
     },
+    mail: toMailPolicy(file, packs),
+    dunning: toDunningPolicy(file.dunning, 'dunning'),
     entry: (id) => byId.get(id) ?? null,
     entryOfPrice(price) {
       const productId = typeof price.product === 'string' ? price.product : price.product?.id;

@@ -27,6 +27,7 @@ export interface InvoiceLine {
   worth: LineWorth;
   part: InvoicePart;
   /** What the line pays for; the period of the invoice itself is the one before. */
+  periodStart: Date;
   periodEnd: Date;
 }
 
@@ -99,7 +100,14 @@ export async function readInvoiceLines(
     if (part.proration && item.amount !== 0 && costsNothing(part.unitAmount)) {
       note(item, priceId, `the price ${priceId} has no amount to share a part of a period by`);
     }
-    lines.push({ id: item.id, priceId, worth, part, periodEnd: new Date(item.period.end * 1000) });
+    lines.push({
+      id: item.id,
+      priceId,
+      worth,
+      part,
+      periodStart: new Date(item.period.start * 1000),
+      periodEnd: new Date(item.period.end * 1000),
+    });
   }
   return { lines, effects };
 }

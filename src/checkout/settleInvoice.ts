@@ -4,6 +4,7 @@ import { findBuyer } from './buyer.ts';
 import { invoiceCredits } from './invoiceCredits.ts';
 import { readInvoiceLines } from './invoiceLines.ts';
 import { firstIntentOf, paymentsOfInvoice, readInvoicePayments } from './invoicePayments.ts';
+import { offerClaim, purchaseReceipt } from './receipts.ts';
 import { grantEffect, idOf, type SettledLine, type SettlementDeps } from './settlement.ts';
 import { settleSession } from './settleSession.ts';
 import { callStripe } from './stripeErrors.ts';
@@ -60,20 +61,34 @@ export async function settleInvoice(
         waiting_for: customerId,
         reason: 'the customer of the invoice is nobody we know',
       },
+      ...offerClaim(
+        invoiceId,
+        invoice.customer_email,
+        lines.reduce((sum, { credits }) => sum + credits, 0),
+      ),
     ];
   }
+  const grant = grantEffect(deps.clock, {
+    userId,
+    sessionId: null,
+    invoiceId,
+    paymentIntentId,
+    payments: paymentsOfInvoice(invoice, payments),
+    currency: invoice.currency,
+    amountTotal: invoice.total,
+    paidAt,
+    lines,
+  });
   return [
     ...effects,
-    grantEffect(deps.clock, {
-      userId,
-      sessionId: null,
+    grant,
+    ...purchaseReceipt(deps.clock, {
+      grant,
+      amount: invoice.total,
+      currency: invoice.currency,
       invoiceId,
       paymentIntentId,
-      payments: paymentsOfInvoice(invoice, payments),
-      currency: invoice.currency,
-      amountTotal: invoice.total,
-      paidAt,
-      lines,
+      buyerEmail: invoice.customer_email,
     }),
   ];
 }

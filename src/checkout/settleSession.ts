@@ -2,6 +2,7 @@ import type Stripe from 'stripe';
 import type { Effect } from '../credits/effects.ts';
 import { findBuyer } from './buyer.ts';
 import { creditsOfPrice } from './creditsOfPrice.ts';
+import { offerClaim, purchaseReceipt } from './receipts.ts';
 import { getRecordedSession } from './recordedSession.ts';
 import { grantEffect, idOf, type SettledLine, type SettlementDeps } from './settlement.ts';
 import { callStripe } from './stripeErrors.ts';
@@ -57,6 +58,11 @@ async function effectsOfSession(
     return [
       ...effects,
       { kind: 'park', waiting_for: customerId, reason: 'nobody is known as the buyer' },
+      ...offerClaim(
+        session.id,
+        session.customer_details?.email,
+        lines.reduce((sum, { credits }) => sum + credits, 0),
+      ),
     ];
   }
   const paymentIntentId = idOf(session.payment_intent);
@@ -81,6 +87,14 @@ async function effectsOfSession(
     ...(customerId === null
       ? []
       : [{ kind: 'customer', customer_id: customerId, user_id: userId } as const]),
+    ...purchaseReceipt(deps.clock, {
+      grant,
+      amount: amountTotal,
+      currency,
+      invoiceId: idOf(session.invoice),
+      paymentIntentId,
+      buyerEmail: session.customer_details?.email ?? null,
+    }),
   ];
 }
 

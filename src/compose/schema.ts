@@ -17,6 +17,7 @@ export const FILE_FUNCTIONS = {
   'alerts_migration.sql': 'raise_alert',
   'checkout_migration.sql': 'record_checkout_session',
   'subscriptions_migration.sql': 'set_subscription_state',
+  'dunning_migration.sql': 'dunning_summary',
   'stripe_webhook_events_migration.sql': 'apply_webhook_effects',
   'stripe_event_log_migration.sql': 'log_stripe_webhook_event',
   'stripe_event_replay_migration.sql': 'advance_webhook_replay',

@@ -1,3 +1,4 @@
+import { findAlertAddressFault } from '../core/alertAddress.ts';
 import {
   findSupabaseKeyFault,
   findSupabaseUrlFault,
@@ -109,6 +110,7 @@ const KEYS = [
   'PURSER_ADMIN_KEY',
   'PURSER_GATEWAY_SECRET',
   'CRON_SECRET',
+  'PURSER_METRICS_KEY',
 ] as const;
 
 /** One key that opens two doors turns a leak of the weaker one into a leak of both. */
@@ -164,6 +166,16 @@ function findProductionProblems(values: Values, wrong: ReadonlySet<string>): Set
       fix: 'Put TLS in front of Purser and set the https address.',
     });
   }
+  for (const [name, channel] of [
+    ['SLACK_WEBHOOK_URL', 'slack'],
+    ['DISCORD_WEBHOOK_URL', 'discord'],
+  ] as const) {
+    const url = values[name];
+    const fault = url === undefined ? null : findAlertAddressFault(channel, url, false);
+    if (fault !== null) {
+      problems.push({ variable: name, problem: fault, fix: 'Copy the webhook’s own address.' });
+    }
+  }
   const parts = chooseParts(values);
   const embedded = [
     ...(parts.database === 'embedded' && !wrong.has('DATABASE_URL') && !wrong.has('SUPABASE_URL')
@@ -212,6 +224,13 @@ export function findProblems(
       variable: 'UPSTASH_REDIS_REST_TOKEN',
       problem: 'is missing while UPSTASH_REDIS_REST_URL is set',
       fix: 'Copy the REST token of the Upstash database.',
+    });
+  }
+  if (values.SMTP_URL && values.RESEND_API_KEY) {
+    problems.push({
+      variable: 'RESEND_API_KEY',
+      problem: 'and SMTP_URL are both set, and each mail goes one way only',
+      fix: 'Remove one of them.',
     });
   }
   if ((values.SMTP_URL || values.RESEND_API_KEY) && !values.EMAIL_FROM) {

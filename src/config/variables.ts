@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { type AlertChannel, findAlertAddressFault } from '../core/alertAddress.ts';
 
 /**
  * Every environment variable Purser reads: its form, what to do when the form is wrong, and
@@ -62,6 +63,13 @@ function url(protocols: readonly string[]) {
     }
   });
 }
+
+/** Whether this machine may be named is a rule between variables. */
+const alertAddress = (channel: AlertChannel) =>
+  z.string().superRefine((value, context) => {
+    const fault = findAlertAddressFault(channel, value, true);
+    if (fault !== null) context.addIssue({ code: 'custom', message: fault });
+  });
 
 const webUrl = url(['http:', 'https:']);
 
@@ -216,6 +224,7 @@ export const variables = {
   PURSER_ADMIN_KEY: variable(keyList, KEY_FIX, { secret: true }),
   PURSER_GATEWAY_SECRET: variable(keyList, KEY_FIX, { secret: true }),
   CRON_SECRET: variable(keyList, KEY_FIX, { secret: true }),
+  PURSER_METRICS_KEY: variable(keyList, KEY_FIX, { secret: true }),
 
   SMTP_URL: variable(
     url(['smtp:', 'smtps:']),
@@ -229,12 +238,12 @@ export const variables = {
     { aliases: ['EMAIL_FROM_NOTIFICATION'] },
   ),
   SLACK_WEBHOOK_URL: variable(
-    url(['https:']),
+    alertAddress('slack'),
     'Copy the incoming webhook’s URL (https://hooks.slack.com/services/...) from Slack.',
     { secret: true },
   ),
   DISCORD_WEBHOOK_URL: variable(
-    url(['https:']),
+    alertAddress('discord'),
     'Copy the webhook’s URL (https://discord.com/api/webhooks/...) from Discord.',
     { secret: true },
   ),

@@ -45,6 +45,60 @@ export interface SubscriptionSnapshot {
   metadata: Record<string, string>;
 }
 
+/** Of an invoice, as dunning sees it. `other`: it says nothing about dunning. */
+export type DunningVerdict =
+  | 'failing'
+  | 'paid'
+  | 'voided'
+  | 'uncollectible'
+  | 'sent_as_bill'
+  | 'other';
+
+/** See purser.note_dunning in sql/dunning_migration.sql; times are ISO 8601. */
+export interface DunningEffect {
+  kind: 'dunning';
+  user_id: string;
+  subscription_id: string;
+  customer_id: string | null;
+  /** When Stripe was asked. */
+  at: string;
+  plan_name: string | null;
+  /** The steps of a case that is opened now. */
+  schedule: { day: number; action: 'mail' | 'cancel'; urgency: string | null }[];
+  subscription: {
+    status: string;
+    collection_paused: boolean;
+    collection_resumes_at: string | null;
+    ended_at: string | null;
+    /** Stripe itself ended it, because its payments failed. */
+    ended_unpaid: boolean;
+  };
+  invoice: {
+    id: string;
+    verdict: DunningVerdict;
+    /** When Stripe first tried to collect it: day 0. */
+    failed_at: string;
+    paid_at: string | null;
+    attempt_count: number;
+    next_payment_attempt: string | null;
+    /** What is left to pay, in the smallest unit of the currency. */
+    amount: number;
+    currency: string;
+    number: string | null;
+    url: string | null;
+  } | null;
+  /** Who acts where it is no event. */
+  actor?: string;
+  /** What the job does on that ground, under its lease. */
+  step?: {
+    case_id: string;
+    fence: number;
+    action: 'mail' | 'postpone' | 'keep';
+    until?: string;
+    reason?: string;
+  };
+}
+
 /**
  * What an event leads to. TypeScript decides which effect with which economic key;
  * apply_webhook_effects decides whether and how much, all in one transaction.
@@ -161,6 +215,8 @@ export type Effect =
       token_hash: string;
       credits: number;
     }
+  /** What Stripe says about collecting a subscription's invoice; after the subscription's state. */
+  | DunningEffect
   /** Cached answers of Stripe about the object are old. */
   | { kind: 'stripe_changed'; event_type: string; object_id: string }
   | { kind: 'ignore'; reason: string }

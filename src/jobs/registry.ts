@@ -4,6 +4,7 @@ import type { Database, RedisStore } from '../core/ports.ts';
 import { checkConsistency, checkEverything } from '../credits/checkConsistency.ts';
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
+import { type DunningDeps, runDunning } from '../dunning/runDunning.ts';
 import type { Reconcile, ReconciliationAnswer } from '../reconcile/reconcile.types.ts';
 import { cleanSubscriptionCache } from '../subscriptions/subscriptions.ts';
 import { deleteOldEvents } from '../webhook/inbox.ts';
@@ -21,6 +22,12 @@ export interface RegistryDeps {
   processing: ProcessDeps;
   stripeCache: StripeCache;
   missedEvents: Pick<MissedEvents, 'run'>;
+  outbox: {
+    send(shouldStop: () => boolean): Promise<Record<string, number>>;
+    writeBalanceNotices(shouldStop: () => boolean): Promise<Record<string, number>>;
+  };
+  dunning: DunningDeps;
+  health: { check(): Promise<object> };
   reconcile: Pick<Reconcile, 'run' | 'resume'>;
   /** Whether the clean-up spares events that wrote entries. */
   keepPayloads: boolean;
@@ -33,7 +40,18 @@ const CLEANUP_PAGE = 1000;
 
 /** Every job there is, with its pace. */
 export function jobRegistry(deps: RegistryDeps): Job[] {
-  const { db, redis, processing, stripeCache, missedEvents, reconcile, keepPayloads } = deps;
+  const {
+    db,
+    redis,
+    processing,
+    stripeCache,
+    missedEvents,
+    outbox,
+    dunning,
+    health,
+    reconcile,
+    keepPayloads,
+  } = deps;
   const { logger, clock } = processing;
   const nowMs = () => clock.now().getTime();
   const mirrorRepair = createMirrorRepair({ db, redis, logger, nowMs });
@@ -63,12 +81,36 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: (shouldStop) => sweepInbox(processing, shouldStop),
     },
     {
+      // Steps are days apart; the first mail of a case goes out with its event.
+      name: 'dunning',
+      everySeconds: 300,
+      leaseSeconds: 180,
+      maxRunSeconds: 60,
+      run: async (shouldStop) => ({ ...(await runDunning(dunning, shouldStop)) }),
+    },
+    {
       name: 'mirror-repair',
       everySeconds: 1,
       leaseSeconds: 60,
       maxRunSeconds: 20,
       perProcess: redis.kind === 'memory',
       run: async (shouldStop) => ({ ...(await mirrorRepair.run(shouldStop)) }),
+    },
+    {
+      // Before the sending, so that a tick also sends what it finds.
+      name: 'balance-notices',
+      everySeconds: 60,
+      leaseSeconds: 120,
+      maxRunSeconds: 30,
+      run: (shouldStop) => outbox.writeBalanceNotices(shouldStop),
+    },
+    {
+      // A last batch may still wait for a mail server that hangs.
+      name: 'notifications',
+      everySeconds: 5,
+      leaseSeconds: 120,
+      maxRunSeconds: 30,
+      run: (shouldStop) => outbox.send(shouldStop),
     },
     {
       name: 'expire-credits',
@@ -121,6 +163,13 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       maxRunSeconds: 50,
       run: (shouldStop, context) =>
         checkEverything({ db, redis, logger, nowMs, pause }, shouldStop, context),
+    },
+    {
+      name: 'health-check',
+      everySeconds: 3_600,
+      leaseSeconds: 120,
+      maxRunSeconds: 60,
+      run: async () => ({ ...(await health.check()) }),
     },
     {
       name: 'subscription_cache_cleanup',

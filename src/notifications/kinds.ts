@@ -84,3 +84,13 @@ export const NOTIFICATION_KINDS = Object.keys(NOTIFICATION_DATA) as Notification
 export function isNotificationKind(kind: string): kind is NotificationKind {
   return Object.hasOwn(NOTIFICATION_DATA, kind);
 }
+
+/** By name: the mailer is a bundle of its own on Vercel, whose classes are other ones than ours. */
+export function isMailDataError(error: unknown): error is MailDataError {
+  return error instanceof Error && error.name === 'MailDataError';
+}
+
+/** A message whose data is not what its kind is told with: no attempt makes it right. */
+export class MailDataError extends Error {
+  override readonly name = 'MailDataError';
+}

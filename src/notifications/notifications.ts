@@ -1,19 +1,9 @@
 import { PurserError } from '../core/errors.ts';
 import type { Database } from '../core/ports.ts';
-import { isNotificationKind } from './kinds.ts';
+import { isMailDataError, isNotificationKind } from './kinds.ts';
 import { loadMailer } from './loadMailer.ts';
 import type { Brand } from './mailContent.ts';
 import { SAMPLE_MAILS } from './sampleMails.ts';
-
-export const NOTIFICATION_STATUSES = [
-  'queued',
-  'leased',
-  'sent',
-  'kept',
-  'failed',
-  'dead',
-  'dropped',
-] as const;
 
 /** A message of the outbox, as people see it. */
 export interface NotificationRecord {
@@ -25,7 +15,7 @@ export interface NotificationRecord {
   to: string | null;
   /** Known since the first attempt. */
   subject: string | null;
-  status: (typeof NOTIFICATION_STATUSES)[number];
+  status: 'queued' | 'leased' | 'sent' | 'kept' | 'failed' | 'dead' | 'dropped';
   attempts: number;
   transport: string | null;
   provider_id: string | null;
@@ -85,8 +75,8 @@ export function createNotifications({
     try {
       return { mail: await renderMail(kind, data, brand()), problem: null };
     } catch (error) {
-      if ((error as Error).name !== 'MailDataError') throw error;
-      return { mail: null, problem: (error as Error).message };
+      if (!isMailDataError(error)) throw error;
+      return { mail: null, problem: error.message };
     }
   }
 

@@ -1,13 +1,13 @@
 import type { Random } from '../core/backoff.ts';
-import type { Clock, Database, Json, Logger } from '../core/ports.ts';
+import type { Database, Json, Logger } from '../core/ports.ts';
 import type { AlertMessage, AlertPoster } from './alertChannels.ts';
 import type { Alerts } from './alerts.ts';
-import { isNotificationKind, type NotificationKind } from './kinds.ts';
+import { isMailDataError, isNotificationKind, type NotificationKind } from './kinds.ts';
 import { loadMailer } from './loadMailer.ts';
-import type { Brand } from './mailContent.ts';
+import { type Brand, writeMail } from './mailContent.ts';
 import { claimMessages, type Ending, finishMessage, type LeasedMessage } from './outbox.ts';
 import { mailAddress } from './plainText.ts';
-import { type MailTransport, SEND_SECONDS_MAX, SendError } from './transport.ts';
+import { isSendError, type MailTransport, SEND_SECONDS_MAX, SendError } from './transport.ts';
 
 /**
  * Waits after failed attempts, in seconds: 9 attempts within 16 hours, so that all of them fall
@@ -18,12 +18,11 @@ export const SEND_RETRY_SECONDS = [30, 120, 600, 1800, 3600, 7200, 14_400, 28_80
 /** Attempts at a receipt that wait for its links; a receipt without them is better than none. */
 const LINK_ATTEMPTS_MAX = 3;
 const BATCH_MAX = 10;
-/** Longer than a batch can take: each of its mails is bounded. */
-const LEASE_SECONDS = SEND_SECONDS_MAX * BATCH_MAX + 60;
+/** Longer than a batch can take: its mails go at once, each bounded, after a question to Stripe. */
+const LEASE_SECONDS = SEND_SECONDS_MAX * 4 + 60;
 
 export interface SendDeps {
   db: Database;
-  clock: Clock;
   logger: Logger;
   random: Random;
   /** Null: mails are kept in the outbox, where people read them. */
@@ -104,8 +103,8 @@ async function sendOne(deps: SendDeps, message: LeasedMessage) {
 }
 
 function failed(deps: SendDeps, { attempt }: LeasedMessage, error: unknown): Ending {
-  const known = error instanceof SendError;
-  const permanent = known ? error.permanent : (error as Error).name === 'MailDataError';
+  const known = isSendError(error);
+  const permanent = known ? error.permanent : isMailDataError(error);
   const delay = SEND_RETRY_SECONDS[attempt - 1];
   return {
     outcome: 'failed',
@@ -129,10 +128,12 @@ async function sendMail(deps: SendDeps, message: LeasedMessage): Promise<Ending>
     throw new SendError('The address is not that of one mailbox.', { permanent: true });
   }
   const links = await linksOf(deps, kind, message);
-  const { renderMail } = await loadMailer();
-  const mail = await renderMail(kind, { ...message.data, ...links }, brand());
-  const ending = { subject: mail.subject, progress: links };
+  const data = { ...message.data, ...links };
+  const ending = { subject: writeMail(kind, data, brand()).subject, progress: links };
+  // Whoever looks at it has it drawn then.
   if (transport === null) return { ...ending, outcome: 'kept', transport: 'outbox' };
+  const { renderMail } = await loadMailer();
+  const mail = await renderMail(kind, data, brand());
   try {
     const { providerId } = await transport.send({
       ...mail,
@@ -200,8 +201,7 @@ async function postAlert(deps: SendDeps, message: LeasedMessage): Promise<Ending
     transport: [...posted].join(', '),
     progress: { posted: [...posted] },
   };
-  const failure =
-    failures.find((each) => !(each instanceof SendError && each.permanent)) ?? failures[0];
+  const failure = failures.find((each) => !(isSendError(each) && each.permanent)) ?? failures[0];
   return failure === undefined
     ? { ...rest, outcome: 'sent' }
     : { ...failed(deps, message, failure), ...rest, outcome: 'failed' };

@@ -42,6 +42,13 @@ export class SendError extends Error {
   }
 }
 
+/**
+ * By name: the mailer is a bundle of its own on Vercel, whose classes are other ones than ours.
+ */
+export function isSendError(error: unknown): error is SendError {
+  return error instanceof Error && error.name === 'SendError';
+}
+
 /** Rejects with a `SendError` when the work takes longer than that. */
 export async function withinSeconds<T>(
   seconds: number,

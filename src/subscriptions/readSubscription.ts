@@ -28,6 +28,10 @@ export interface SubscriptionReading {
   customerId: string | null;
   /** False for other products of the same Stripe account. */
   ours: boolean;
+  /** As the catalogue calls it; null where no item is one of ours. */
+  planName: string | null;
+  /** Its items that are plans. */
+  planItems: Stripe.SubscriptionItem[];
   /** Its state first, then whose customer it is; empty unless it is ours and somebody's. */
   effects: Effect[];
 }
@@ -96,7 +100,17 @@ export async function readSubscription(
             ? []
             : [{ kind: 'customer', customer_id: customerId, user_id: userId } as const]),
         ];
-  return { subscription, session, userId, customerId, ours, effects };
+  const [main] = plans;
+  return {
+    subscription,
+    session,
+    userId,
+    customerId,
+    ours,
+    planName: main === undefined ? null : (catalogue.entry(main.plan)?.name ?? main.plan),
+    planItems: plans.map(({ item }) => item),
+    effects,
+  };
 }
 
 interface PlanItem {

@@ -6,8 +6,11 @@ import {
   readInvoicePayments,
 } from '../checkout/invoicePayments.ts';
 import { idOf, type SettlementBase, type SubscriptionSettlement } from '../checkout/settlement.ts';
+import { callStripe } from '../checkout/stripeErrors.ts';
 import type { Effect } from '../credits/effects.ts';
-import { grantsOfInvoice } from './invoiceGrants.ts';
+import { dunningEffects, isLate } from '../dunning/dunningEffect.ts';
+import { grantsOfInvoice, type PaidInvoice } from './invoiceGrants.ts';
+import { paymentReceipt } from './mails.ts';
 import { readSubscription, type SubscriptionReading } from './readSubscription.ts';
 
 export function createSubscriptionSettlement(deps: SettlementBase): SubscriptionSettlement {
@@ -18,13 +21,34 @@ export function createSubscriptionSettlement(deps: SettlementBase): Subscription
   };
 }
 
-/** The subscription's own events: its state, and whose customer pays for it. */
+/**
+ * The subscription's own events: its state, whose customer pays for it, and, where a payment is
+ * late, what its newest invoice says: the event about that may be lost.
+ */
 export async function effectsOfSubscription(
   deps: SettlementBase,
   subscriptionId: string,
 ): Promise<{ reading: SubscriptionReading; effects: Effect[] }> {
   const reading = await readSubscription(deps, subscriptionId);
-  return { reading, effects: reading.userId === null ? nobodys(reading) : reading.effects };
+  if (reading.userId === null) return { reading, effects: nobodys(reading) };
+  const { subscription } = reading;
+  const invoiceId = isLate(subscription) ? idOf(subscription.latest_invoice) : null;
+  const invoice =
+    invoiceId === null ? null : await callStripe(() => deps.stripe.invoices.retrieve(invoiceId));
+  return { reading, effects: [...reading.effects, ...dunningOf(deps, reading, invoice)] };
+}
+
+/** What the reading, and an invoice read with it, say about dunning. */
+function dunningOf(
+  { catalogue, clock }: SettlementBase,
+  { userId, planName, subscription, effects }: SubscriptionReading,
+  invoice: Stripe.Invoice | null,
+): Effect[] {
+  if (userId === null) return [];
+  const state = effects.find((effect) => effect.kind === 'subscription_state');
+  const plan = state?.state.plan ?? null;
+  const at = clock.now();
+  return dunningEffects({ catalogue, userId, plan, planName, subscription, invoice, at });
 }
 
 async function effectsOfSession(
@@ -54,11 +78,12 @@ async function effectsOfInvoice(
     claimable: [invoice.id],
   });
   const { subscription, userId, session } = reading;
+  const dunning = dunningOf(deps, reading, invoice);
   if (invoice.status !== 'paid') {
     // Nothing is lost by passing over a bill of somebody unknown; it is the payment that waits.
     return userId === null
       ? [{ kind: 'ignore', reason: `the invoice is ${invoice.status}, and nobody's we know` }]
-      : reading.effects;
+      : [...reading.effects, ...dunning];
   }
   const { lines, effects } = await readInvoiceLines(deps, invoice);
   if (lines.length === 0) {
@@ -73,6 +98,7 @@ async function effectsOfInvoice(
               reason: 'no line of the invoice is in the catalogue',
             } as const,
           ]),
+      ...dunning,
     ];
   }
   if (userId === null) {
@@ -87,21 +113,25 @@ async function effectsOfInvoice(
   }
   const payments = await readInvoicePayments(deps.stripe, invoice.id);
   const paidAt = invoice.status_transitions.paid_at;
+  const paid: PaidInvoice = {
+    invoice,
+    subscription,
+    lines,
+    userId,
+    sessionId:
+      invoice.billing_reason === 'subscription_create' && session !== null ? session.id : null,
+    paymentIntentId: firstIntentOf(payments),
+    payments: paymentsOfInvoice(invoice, payments),
+    paidAt: paidAt === null ? heardAt : new Date(paidAt * 1000),
+    now: deps.clock.now(),
+  };
+  const grants = grantsOfInvoice(paid);
   return [
     ...reading.effects,
     ...effects,
-    ...grantsOfInvoice({
-      invoice,
-      subscription,
-      lines,
-      userId,
-      sessionId:
-        invoice.billing_reason === 'subscription_create' && session !== null ? session.id : null,
-      paymentIntentId: firstIntentOf(payments),
-      payments: paymentsOfInvoice(invoice, payments),
-      paidAt: paidAt === null ? heardAt : new Date(paidAt * 1000),
-      now: deps.clock.now(),
-    }),
+    ...grants,
+    ...paymentReceipt(deps.clock, paid, grants, reading.planName),
+    ...dunning,
   ];
 }
 

@@ -24,6 +24,7 @@ export const AREA_FILES: readonly string[] = [
   'alerts_migration.sql',
   'checkout_migration.sql',
   'subscriptions_migration.sql',
+  'dunning_migration.sql',
   'stripe_webhook_events_migration.sql',
   'stripe_event_log_migration.sql',
   'stripe_event_replay_migration.sql',

@@ -35,6 +35,7 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string;
   credit_seals: { reads: 'own', service: 'select' },
   credit_sources: { reads: 'none', service: 'select' },
   credit_transactions: { reads: 'own', service: 'select' },
+  dunning_cases: { reads: 'own', service: 'select' },
   failed_webhooks: EVENT_VIEW,
   notifications: { reads: 'own', service: 'select' },
   payments: { reads: 'own', service: 'select' },
@@ -65,12 +66,15 @@ const FUNCTIONS = [
   'adjust_credits',
   'advance_webhook_replay',
   'apply_webhook_effects',
+  'begin_dunning_cancel',
   'begin_reconciliation',
   'cache_stripe_data',
   'cancel_webhook_replay',
   'capture_hold',
+  'change_dunning_case',
   'check_all_credits',
   'check_changed_credits',
+  'claim_dunning_cases',
   'claim_job',
   'claim_notifications',
   'claim_parked_event',
@@ -84,11 +88,13 @@ const FUNCTIONS = [
   'create_claim_link',
   'delete_old_webhook_events',
   'dry_run',
+  'dunning_summary',
   'enqueue_balance_notices',
   'ensure_user',
   'expire_due_credits',
   'explain_credit_balance',
   'extend_hold',
+  'fail_dunning_step',
   'fail_webhook_event',
   'find_claimed_user',
   'find_user_by_customer',
@@ -101,6 +107,7 @@ const FUNCTIONS = [
   'get_credit_balance',
   'get_credit_balance_at',
   'get_credit_statement',
+  'get_dunning_case',
   'get_event_cursor',
   'get_hold',
   'get_last_reconciliation',
@@ -134,6 +141,7 @@ const FUNCTIONS = [
   'list_audit_events',
   'list_credit_transactions',
   'list_dead_letters',
+  'list_dunning_cases',
   'list_jobs',
   'list_mirror_changes',
   'list_mirror_records',
@@ -147,6 +155,7 @@ const FUNCTIONS = [
   'mark_webhook_processed',
   'move_event_cursor',
   'note_reconciliation_finding',
+  'operations_metrics',
   'purser_schema_version',
   'raise_alert',
   'read_stripe_cache',
@@ -168,6 +177,7 @@ const FUNCTIONS = [
   'resolve_reconciliation_finding',
   'retry_failed_webhooks',
   'retry_notification',
+  'run_sql_job',
   'save_reconciliation',
   'seal_credit_entries',
   'search_users',
@@ -190,6 +200,28 @@ const WALKERS: [string, SupabaseRole, Record<string, unknown>][] = [
   ['an admin', 'authenticated', { sub: userId('administrator'), app_metadata: { role: 'admin' } }],
   ['service_role', 'service_role', {}],
 ];
+
+/** Opens a case of dunning. */
+function failedInvoice(user: string) {
+  return {
+    kind: 'dunning',
+    user_id: user,
+    subscription_id: `sub_${user}`,
+    customer_id: `cus_${user}`,
+    at: '2026-11-21T10:00:00Z',
+    plan_name: 'Team',
+    schedule: [{ day: 0, action: 'mail', urgency: 'first' }],
+    subscription: { status: 'past_due' },
+    invoice: {
+      id: `in_${user}`,
+      verdict: 'failing',
+      failed_at: '2026-11-21T10:00:00Z',
+      attempt_count: 1,
+      amount: 999,
+      currency: 'usd',
+    },
+  };
+}
 
 /** Rows a statement gives, or the SQLSTATE with which it fails; nothing stays. */
 async function attempt(
@@ -239,6 +271,11 @@ beforeAll(async () => {
       p_state: { plan: 'team' },
     });
     await call('get_user_subscription_state', {});
+    await callAsService(database.current, 'apply_webhook_effects', {
+      p_event_id: null,
+      p_fence: null,
+      p_effects: [failedInvoice(user)],
+    });
   }
   await callAsService(database.current, 'cache_stripe_data', {
     p_cache_key: 'stripe:prices',

@@ -108,12 +108,7 @@ const STORIES: Story[] = [
     steps: [
       async (given, subscriber) => {
         const coupon = await given.stripe.coupons.create({ percent_off: 100, duration: 'forever' });
-        await (
-          subscribes('small', { discounts: [{ coupon: coupon.id }] }) as (
-            world: World,
-            subscriber: Subscriber,
-          ) => Promise<unknown>
-        )(given, subscriber);
+        await subscribes('small', { discounts: [{ coupon: coupon.id }] })(given, subscriber);
       },
       MONTH,
     ],

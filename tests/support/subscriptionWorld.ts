@@ -37,8 +37,10 @@ export interface Subscriber {
   subscription: string;
 }
 
-/** A number is days that pass; a function is what one of the subscribers does. */
-export type Step = number | ((world: World, subscriber: Subscriber) => Promise<unknown>);
+/** What one of the subscribers does. */
+export type Act = (world: World, subscriber: Subscriber) => Promise<unknown>;
+/** A number is days that pass. */
+export type Step = number | Act;
 
 export async function openWorld(
   database: TestDatabase,
@@ -80,7 +82,7 @@ export async function newSubscriber({ stack, stripe }: World, user: string): Pro
 }
 
 /** Buys a plan through the server's own checkout, as a browser would. */
-export function buys(plan: string, quantity = 1): Step {
+export function buys(plan: string, quantity = 1): Act {
   return async ({ stack, sandbox }, subscriber) => {
     const answer = await stack.call('POST', '/api/checkout-session', {
       bearer: await stack.token(subscriber.user),
@@ -93,10 +95,7 @@ export function buys(plan: string, quantity = 1): Step {
 }
 
 /** Is subscribed by the merchant, with what checkout does not offer. */
-export function subscribes(
-  plan: string,
-  more: Partial<Stripe.SubscriptionCreateParams> = {},
-): Step {
+export function subscribes(plan: string, more: Partial<Stripe.SubscriptionCreateParams> = {}): Act {
   return async ({ stripe }, subscriber) => {
     const { id } = await stripe.subscriptions.create({
       customer: subscriber.customer,

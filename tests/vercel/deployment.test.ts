@@ -9,6 +9,7 @@ import { runDueJobs } from '../../src/api/contract/operations.ts';
 import { securityHeaders } from '../../src/api/security.ts';
 import { parseSettings } from '../../src/config.ts';
 import { TICK_SECONDS_MAX } from '../../src/jobs/jobs.ts';
+import type { Mailer } from '../../src/notifications/loadMailer.ts';
 
 const config = JSON.parse(readFileSync('vercel.json', 'utf8')) as {
   buildCommand: string;
@@ -88,12 +89,25 @@ describe('the bundle', () => {
         'pg-protocol',
         '"vite"',
         'react-dom',
+        'nodemailer',
       ]) {
         expect({ word, found: code.includes(word) }).toEqual({ word, found: false });
       }
       // Every package is inside: nothing is left to node_modules.
       const imported = [...code.matchAll(/^import .* from ?"([^"]+)"/gm)].map(([, name]) => name);
       expect(imported.filter((name) => !/^(?:node:)?[a-z_/]+$/.test(name ?? ''))).toEqual([]);
+      // Mails are rendered by a file of their own, which works alone and is loaded when it is needed.
+      expect(code).toContain('import("./mailer.js")');
+      const mailer = (await import(path.join(folder, 'mailer.js'))) as Mailer;
+      const { subject, html } = await mailer.renderMail(
+        'credits_expiring',
+        { credits: 5, expires_at: '2026-11-28T00:00:00Z' },
+        { name: 'Example', publicUrl: 'https://credits.example.com', support: null },
+      );
+      expect({ subject, drawn: html.includes('<h1') }).toEqual({
+        subject: '5 credits expire on November 28, 2026',
+        drawn: true,
+      });
       const kb = Math.round(bundle.bytes / 1024);
       process.stderr.write(
         `the function: ${kb} kB, ${Math.round(bundle.gzipBytes / 1024)} kB gzipped\n`,

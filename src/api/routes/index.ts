@@ -1,11 +1,14 @@
 import type { Route } from '../defineRoute.ts';
+import { adminRoutes } from './admin.ts';
 import { checkoutRoutes } from './checkout.ts';
 import { consumeBatchRoutes } from './consumeBatch.ts';
 import { correctionRoutes } from './corrections.ts';
 import { creditRoutes } from './credits.ts';
+import { dunningRoutes } from './dunning.ts';
 import { explainRoutes } from './explain.ts';
 import { healthRoutes } from './health.ts';
 import { holdRoutes } from './holds.ts';
+import { notificationRoutes } from './notifications.ts';
 import { operationRoutes } from './operations.ts';
 import { paymentRoutes } from './payments.ts';
 import { reconcileRoutes } from './reconcile.ts';
@@ -29,6 +32,9 @@ export const routes: readonly Route[] = [
   ...paymentRoutes,
   ...operationRoutes,
   ...webhookAdminRoutes,
+  ...notificationRoutes,
+  ...dunningRoutes,
+  ...adminRoutes,
   ...reconcileRoutes,
   ...healthRoutes,
 ];

@@ -1,11 +1,13 @@
+import { subscriptionCanceled, trialEnding } from '../../subscriptions/mails.ts';
 import { effectsOfSubscription } from '../../subscriptions/settleSubscription.ts';
 import type { Handler } from './handler.ts';
 
 /** customer.subscription.*: whatever happened, its state at Stripe now is what counts. */
 export const subscriptionChanged: Handler = async (deps, event) => {
-  const { effects } = await effectsOfSubscription(deps, event.objectId);
+  const { reading, effects } = await effectsOfSubscription(deps, event.objectId);
   return [
     ...effects,
+    ...(event.type === 'customer.subscription.deleted' ? subscriptionCanceled(reading) : []),
     { kind: 'stripe_changed', event_type: event.type, object_id: event.objectId },
   ];
 };
@@ -30,5 +32,6 @@ export const trialWillEnd: Handler = async (deps, event) => {
             },
           } as const,
         ]),
+    ...trialEnding(reading),
   ];
 };

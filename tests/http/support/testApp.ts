@@ -12,6 +12,9 @@ import type { CreditTransaction } from '../../../src/credits/credits.types.ts';
 import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
+import { adminDomains } from './adminDomains.ts';
+import { dunningDomain } from './dunningDomain.ts';
+import { notificationDomains } from './notificationDomains.ts';
 import { reconcileDomain } from './reconcileDomain.ts';
 import { webhookDomains } from './webhookDomains.ts';
 
@@ -82,6 +85,12 @@ type Domains = Pick<
   | 'replays'
   | 'missedEvents'
   | 'claims'
+  | 'notifications'
+  | 'alerts'
+  | 'dunning'
+  | 'audit'
+  | 'adminUsers'
+  | 'subscriptionHealth'
   | 'reconcile'
   | 'jobs'
 >;
@@ -424,6 +433,9 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
       async idle() {},
     },
     ...webhookDomains(record),
+    ...notificationDomains(record),
+    dunning: dunningDomain(record),
+    ...adminDomains(record),
     reconcile: reconcileDomain(record),
     jobs: {
       names: ['webhook-sweep'],
@@ -494,8 +506,20 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     replays: domains.replays,
     missedEvents: domains.missedEvents,
     claims: domains.claims,
+    notifications: domains.notifications,
+    alerts: domains.alerts,
+    dunning: domains.dunning,
+    audit: domains.audit,
+    adminUsers: domains.adminUsers,
+    subscriptionHealth: domains.subscriptionHealth,
     reconcile: domains.reconcile,
     jobs: domains.jobs,
+    metrics: {
+      render: async () => ({
+        contentType: 'text/plain; version=0.0.4; charset=utf-8',
+        body: 'purser 1\n',
+      }),
+    },
     catalogue: {
       cost(feature, units) {
         if (feature === 'image') return 5 * units;
