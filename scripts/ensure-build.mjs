@@ -83,7 +83,8 @@ function requireCompiler({ compiler, command }) {
 function removeOrphans() {
   for (const path of [...walk('dist')]) {
     const module = /^dist\/(?!web\/)(.*)\.js(?:\.map)?$/.exec(path)?.[1];
-    if (module && !existsSync(`src/${module}.ts`)) rmSync(path);
+    const source = [`src/${module}.ts`, `src/${module}.tsx`].some((file) => existsSync(file));
+    if (module && !source) rmSync(path);
   }
 }
 
