@@ -83,8 +83,7 @@ function requireCompiler({ compiler, command }) {
 function removeOrphans() {
   for (const path of [...walk('dist')]) {
     const module = /^dist\/(?!web\/)(.*)\.js(?:\.map)?$/.exec(path)?.[1];
-    const source = [`src/${module}.ts`, `src/${module}.tsx`].some((file) => existsSync(file));
-    if (module && !source) rmSync(path);
+    if (module && !existsSync(`src/${module}.ts`) && !existsSync(`src/${module}.tsx`)) rmSync(path);
   }
 }
 

@@ -58,7 +58,11 @@ export const ZONES: readonly Zone[] = [
   src('notifications', ['core'], ONE_WAY),
   src('dunning', ['core', 'catalogue', 'credits', 'checkout', 'notifications'], ONE_WAY),
   src('webhook', ['core', 'catalogue', 'checkout', 'credits', 'subscriptions', 'dunning'], ONE_WAY),
-  src('reconcile', ['core', 'catalogue', 'credits', 'webhook'], ONE_WAY),
+  src(
+    'reconcile',
+    ['core', 'catalogue', 'credits', 'checkout', 'subscriptions', 'webhook'],
+    ONE_WAY,
+  ),
 
   src('jobs', ['core', ...DOMAINS], HANDED_IN),
   src('admin', ['core', ...DOMAINS], HANDED_IN),

@@ -66,11 +66,11 @@ returns jsonb language plpgsql stable set search_path = '' as $$
 begin
   return (
     select jsonb_build_object(
-      'missing_purchase_records', count(*) filter (where f.code like 'missing\_%'),
+      'missing_purchase_records', count(*) filter (where f.code like 'missing\_%' or f.code = 'unassigned_purchase'),
       'orphaned_purchases', count(*) filter (where f.code like 'orphan%' or f.code = 'unpaid_grant'),
       'drifted_users', count(distinct f.user_id) filter (where f.code like 'credit\_drift\_%'),
       'open_findings', count(*) filter (where f.code not like 'missing\_%' and f.code not like 'orphan%'
-        and f.code <> 'unpaid_grant' and f.code not like 'credit\_drift\_%'))
+        and f.code not in ('unassigned_purchase', 'unpaid_grant') and f.code not like 'credit\_drift\_%'))
     from public.reconciliation_findings f where f.resolved_at is null);
 end
 $$;
@@ -81,9 +81,6 @@ returns jsonb language plpgsql stable set search_path = '' as $$
 declare
   v_last record;
 begin
-  if to_regclass('public.reconciliation_runs') is null then
-    return '{}';
-  end if;
   select r.id, r.finished_at, r.findings, r.repaired into v_last
   from public.reconciliation_runs r where r.status = 'done' order by r.finished_at desc limit 1;
   return jsonb_build_object(
@@ -95,22 +92,16 @@ begin
 end
 $$;
 
--- Jobs of p_jobs ({name: pace in seconds}) that are late by twice their pace and a minute, and those
--- whose last run failed. One that never ran is late too, as soon as another has run that long ago.
-create or replace function purser.job_figures(p_jobs jsonb, p_now timestamptz)
+-- Jobs that nobody takes up, and those that failed three times in a row: a single failure of a job
+-- that runs each second passes by itself.
+create or replace function purser.job_figures(p_now timestamptz)
 returns jsonb language plpgsql stable set search_path = '' as $$
 begin
   return (
-    with known as (
-      select k.key as name, k.value::double precision as pace,
-        coalesce(j.last_finished_at, (select min(o.last_started_at) from public.scheduled_jobs o)) as done_at,
-        j.last_outcome
-      from jsonb_each_text(p_jobs) k left join public.scheduled_jobs j on j.name = k.key)
     select jsonb_build_object(
-      'overdue_jobs', coalesce(jsonb_agg(n.name order by n.name)
-        filter (where n.done_at < p_now - make_interval(secs => 3 * n.pace + 60)), '[]'),
-      'failed_jobs', coalesce(jsonb_agg(n.name order by n.name) filter (where n.last_outcome = 'failed'), '[]'))
-    from known n);
+      'overdue_jobs', coalesce(jsonb_agg(j.name order by j.name) filter (where purser.is_overdue(j, p_now)), '[]'),
+      'failed_jobs', coalesce(jsonb_agg(j.name order by j.name) filter (where j.failures_in_row >= 3), '[]'))
+    from public.scheduled_jobs j);
 end
 $$;
 
@@ -134,9 +125,6 @@ $$;
 create or replace function purser.dunning_figures(p_now timestamptz)
 returns jsonb language plpgsql stable set search_path = '' as $$
 begin
-  if to_regclass('public.dunning_cases') is null then
-    return '{}';
-  end if;
   return (
     select jsonb_build_object(
       'open_dunning_cases', count(*),
@@ -162,19 +150,18 @@ $$;
 
 -- ---------------------------------------------------------------------------------------------
 -- health_figures: everything the health score is told from, in one snapshot and one round trip.
---   p_jobs          {name: pace in seconds} of the jobs that should run
 --   p_mirror_since  up to when changes are in Redis; mirror_lag_seconds is the age of the oldest
 --                   change after that, 0 when there is none. Null: nothing is known to be missing
--- Reads only; parts whose tables are not there answer nothing, and count as 0.
+-- Reads only.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.health_figures(
-  p_jobs jsonb default '{}', p_mirror_since timestamptz default null, p_now timestamptz default null)
+  p_mirror_since timestamptz default null, p_now timestamptz default null)
 returns jsonb language plpgsql stable security definer set search_path = '' as $$
 declare
   v_now timestamptz := coalesce(p_now, clock_timestamp());
 begin
   return purser.inbox_figures(v_now) || purser.finding_figures() || purser.reconciliation_figures(v_now)
-    || purser.job_figures(p_jobs, v_now) || purser.message_figures(v_now)
+    || purser.job_figures(v_now) || purser.message_figures(v_now)
     || purser.dunning_figures(v_now) || purser.cache_figures(v_now)
     || jsonb_build_object(
       'mirror_lag_seconds', coalesce((

@@ -9,7 +9,8 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['scheduled_jobs'], array['claim_job', 'keep_job', 'finish_job', 'list_jobs', 'record_mirror_drift']);
+call purser.make_room(array['scheduled_jobs'], array['claim_job', 'keep_job', 'finish_job', 'run_sql_job', 'list_jobs', 'operations_metrics',
+  'record_mirror_drift']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 
@@ -196,6 +197,95 @@ begin
 end
 $$;
 
+-- One page of a job that needs nothing but the database. Answers {count, more}.
+create or replace function purser.run_job_page(p_name text)
+returns jsonb language plpgsql set search_path = '' as $$
+declare
+  v_page jsonb;
+begin
+  case p_name
+    when 'expire-credits' then v_page := public.expire_due_credits(1000);
+      return jsonb_build_object('count', v_page -> 'users', 'more', v_page -> 'more');
+    when 'seal-ledger' then v_page := public.seal_credit_entries(2000);
+      return jsonb_build_object('count', v_page -> 'entries', 'more', v_page -> 'more');
+    when 'consistency-check' then v_page := public.check_changed_credits(200);
+      return jsonb_build_object('count', v_page -> 'users', 'more', v_page -> 'more');
+    when 'consistency-ledger' then v_page := public.check_all_credits(200, 27);
+      return jsonb_build_object('count', v_page -> 'users', 'more', v_page -> 'more');
+    when 'cleanup-events' then v_page := public.delete_old_webhook_events(90, true, 1000);
+      return jsonb_build_object('count', v_page -> 'deleted', 'more', (v_page ->> 'deleted')::bigint = 1000);
+    when 'subscription_cache_cleanup' then
+      return jsonb_build_object('count', public.clear_expired_subscription_cache(), 'more', false);
+  end case;
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- run_sql_job: one run of a job that needs nothing but the database, for pg_cron
+-- (sql/scheduled_jobs.sql) and for people. It shares the row of the server's job of that name, so
+-- that neither runs it while the other does, or again when it is not due.
+--   p_name     expire-credits, seal-ledger, consistency-check, subscription_cache_cleanup,
+--              cleanup-events (older than 90 days; payloads that wrote entries are kept),
+--              consistency-ledger (every user's entries, begun at most every 27 days)
+--   p_seconds  it begins no page after so long (default 20; 1 to 600); what is left is due at once
+--   p_due_only false: now, whatever the schedule
+-- Answers {outcome: done | failed | busy | not_due, result}. One transaction, so expire-credits,
+-- which locks users, takes a single page.
+-- Errors: not_found (PT404) for a job that is not of these. Safe to call at any time by any number.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.run_sql_job(p_name text, p_seconds integer default 20, p_due_only boolean default true)
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
+declare
+  c_paces constant jsonb := '{
+    "expire-credits": {"every_seconds": 60}, "seal-ledger": {"every_seconds": 60}, "consistency-check": {"every_seconds": 60},
+    "subscription_cache_cleanup": {"every_seconds": 300}, "cleanup-events": {"every_seconds": 60, "weekday": 0, "hour": 3},
+    "consistency-ledger": {"every_seconds": 300, "day": 1, "hour": 4}}';
+  v_ends_at timestamptz := clock_timestamp() + make_interval(secs => least(greatest(coalesce(p_seconds, 20), 1), 600));
+  v_job public.scheduled_jobs;
+  v_page jsonb;
+  v_count bigint := 0;
+  v_more boolean := true;
+  v_error text;
+begin
+  if not coalesce(c_paces ? p_name, false) then
+    perform purser.raise_error(404, 'not_found', format('%s is no job that the database can run alone. Those are: %s.', p_name,
+      (select string_agg(k, ', ' order by k) from jsonb_object_keys(c_paces) k)));
+  end if;
+  -- Claims of the same job take this lock shared, for an instant, and find it taken while we run.
+  if not pg_try_advisory_xact_lock(hashtextextended('purser.job ' || p_name, 0)) then
+    return jsonb_build_object('outcome', 'busy');
+  end if;
+  -- Nobody has seen it before: whoever put it into pg_cron's schedule wants it to run.
+  insert into public.scheduled_jobs (name, pace) values (p_name, c_paces -> p_name) on conflict (name) do nothing;
+  select * into v_job from public.scheduled_jobs j where j.name = p_name;
+  if v_job.leased_until > clock_timestamp() then
+    return jsonb_build_object('outcome', 'busy');
+  end if;
+  if p_due_only and v_job.next_run_at > clock_timestamp() then
+    return jsonb_build_object('outcome', 'not_due');
+  end if;
+  update public.scheduled_jobs j
+  set lease = j.lease + 1, last_started_at = clock_timestamp(), pace = coalesce(j.pace, c_paces -> p_name)
+  where j.name = p_name;
+  while v_more and v_error is null and clock_timestamp() < v_ends_at loop
+    begin
+      v_page := purser.run_job_page(p_name);
+      v_count := v_count + (v_page ->> 'count')::bigint;
+      v_more := (v_page ->> 'more')::boolean;
+      exit when p_name = 'expire-credits';
+    exception when others then
+      -- The page is undone, those before it stay, and the failure stands in the row.
+      v_error := sqlerrm;
+    end;
+  end loop;
+  perform purser.end_run(p_name, case when v_error is null then 'done' else 'failed' end,
+    case when v_error is null then jsonb_build_object('done', v_count, 'by', 'sql') else jsonb_build_object('error', v_error, 'done', v_count, 'by', 'sql') end,
+    v_more, v_job.cursor, clock_timestamp());
+  return (select jsonb_build_object('outcome', j.last_outcome, 'result', j.last_result)
+    from public.scheduled_jobs j where j.name = p_name);
+end
+$$;
+
 -- ---------------------------------------------------------------------------------------------
 -- list_jobs: every job that was ever looked at, for people and for the tick of serverless set-ups.
 -- Answers {as_of, jobs: [{name, pace, running, due, overdue, lost, progress, last_started_at,
@@ -220,6 +310,58 @@ begin
       'next_run_at', purser.iso(j.next_run_at),
       'runs', j.runs, 'failures', j.failures, 'failures_in_row', j.failures_in_row) order by j.name)
     from public.scheduled_jobs j), '[]'));
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- operations_metrics: what a scrape of /metrics reads of the tables, in one snapshot. Each part is
+-- read by an index or from the catalogue; sums over all users are left to sql/monitoring.sql.
+-- Answers {inbox: [{status, events, oldest_seconds}], due: {events, oldest_seconds}, findings: [{code, open}],
+--   jobs: [{name, running, overdue, failures_in_row, last_success, next_run}] (unix seconds),
+--   messages: [{kind, waiting, oldest_seconds}], dunning: [{state, cases}],
+--   tables: [{name, bytes, rows}]}. Parts whose tables are not there are empty. Reads only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.operations_metrics(p_now timestamptz default null)
+returns jsonb language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_now timestamptz := coalesce(p_now, clock_timestamp());
+  v_answer jsonb;
+  v_part jsonb;
+begin
+  select jsonb_build_object('inbox', coalesce(jsonb_agg(jsonb_build_object(
+    'status', e.status, 'events', e.events, 'oldest_seconds', extract(epoch from v_now - e.oldest))), '[]')) into v_answer
+  from (select w.status, count(*) as events, min(w.created_at) as oldest from public.stripe_webhook_events w
+        where w.status in ('received', 'leased', 'failed', 'parked', 'dead') group by w.status) e;
+  select jsonb_build_object('due', jsonb_build_object('events', count(*),
+    'oldest_seconds', coalesce(extract(epoch from v_now - min(w.next_attempt_at)), 0))) into v_part
+  from public.stripe_webhook_events w where w.status in ('received', 'failed', 'leased') and w.next_attempt_at <= v_now;
+  v_answer := v_answer || v_part;
+  select jsonb_build_object('findings', coalesce(jsonb_agg(jsonb_build_object('code', f.code, 'open', f.open)), '[]')) into v_part
+  from (select r.code, count(*) as open from public.reconciliation_findings r where r.resolved_at is null group by r.code) f;
+  v_answer := v_answer || v_part;
+  select jsonb_build_object('jobs', coalesce(jsonb_agg(jsonb_build_object(
+    'name', j.name, 'running', coalesce(j.leased_until > v_now, false), 'overdue', purser.is_overdue(j, v_now),
+    'failures_in_row', j.failures_in_row, 'last_success', extract(epoch from j.last_success_at),
+    'next_run', extract(epoch from j.next_run_at))), '[]')) into v_part
+  from public.scheduled_jobs j;
+  v_answer := v_answer || v_part;
+  if to_regclass('public.notifications') is not null then
+    select jsonb_build_object('messages', coalesce(jsonb_agg(jsonb_build_object(
+      'kind', n.kind, 'waiting', n.waiting, 'oldest_seconds', extract(epoch from v_now - n.oldest))), '[]')) into v_part
+    from (select m.kind, count(*) as waiting, min(m.created_at) as oldest from public.notifications m
+          where m.status in ('queued', 'leased', 'failed') and m.next_attempt_at <= v_now group by m.kind) n;
+    v_answer := v_answer || v_part;
+  end if;
+  if to_regclass('public.dunning_cases') is not null then
+    select jsonb_build_object('dunning', coalesce(jsonb_agg(jsonb_build_object('state', c.state, 'cases', c.cases)), '[]')) into v_part
+    from (select d.state, count(*) as cases from public.dunning_cases d group by d.state) c;
+    v_answer := v_answer || v_part;
+  end if;
+  select jsonb_build_object('tables', coalesce(jsonb_agg(jsonb_build_object(
+    'name', c.relname, 'bytes', pg_catalog.pg_total_relation_size(c.oid), 'rows', greatest(c.reltuples, 0)::bigint)), '[]')) into v_part
+  from pg_catalog.pg_class c
+  where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and c.relowner = 'purser_ledger'::regrole;
+  return v_answer || v_part;
 end
 $$;
 

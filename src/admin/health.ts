@@ -18,8 +18,6 @@ export interface HealthDeps {
   redis: Pick<RedisStore, 'readCursor'>;
   alerts: Pick<Alerts, 'raise' | 'resolve'>;
   logger: Logger;
-  /** The jobs that should run, with their pace; those of each process' own memory left out. */
-  jobs: () => { name: string; everySeconds: number }[];
 }
 
 /** What is broken of the rules, the worst first. Pure. */
@@ -74,21 +72,15 @@ export function toReport(figures: HealthFigures): HealthReport {
 }
 
 /** Tells how well the installation is, by the table of rules. */
-export function createHealth({ db, redis, alerts, logger, jobs }: HealthDeps): Health {
+export function createHealth({ db, redis, alerts, logger }: HealthDeps): Health {
   let last: HealthReport | null = null;
 
   async function look(): Promise<HealthFigures> {
     const since = await mirrorSince();
-    const paces = Object.fromEntries(jobs().map(({ name, everySeconds }) => [name, everySeconds]));
-    const figures = await db.rpc<Partial<HealthFigures>>('health_figures', {
-      p_jobs: paces,
+    const figures = await db.rpc<HealthFigures>('health_figures', {
       p_mirror_since: since.known,
     });
-    return {
-      ...NOTHING,
-      ...figures,
-      mirror_lag_seconds: since.reachable ? (figures.mirror_lag_seconds ?? 0) : null,
-    } as HealthFigures;
+    return since.reachable ? figures : { ...figures, mirror_lag_seconds: null };
   }
 
   /** Up to when changes are in Redis; a cursor that is not there says nothing against it. */
@@ -170,11 +162,3 @@ export function createHealth({ db, redis, alerts, logger, jobs }: HealthDeps): H
     },
   };
 }
-
-/** For parts of which the database says nothing. */
-const NOTHING = {
-  last_reconciliation: null,
-  reconciliation_age_seconds: 0,
-  open_dunning_cases: 0,
-  overdue_dunning_steps: 0,
-};

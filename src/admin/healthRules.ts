@@ -285,7 +285,8 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: { each: 10, max: 30 },
     severity: 'critical',
     alert: true,
-    detail: (_n, f) => `Late by more than twice their pace: ${f.overdue_jobs.join(', ')}.`,
+    detail: (_n, f) =>
+      `Due for twice their pace, and nobody takes them up: ${f.overdue_jobs.join(', ')}. Does a server run, or is the cron route called?`,
     link: '/admin/jobs',
     source: 'What heals everything else must itself run.',
   },
@@ -298,10 +299,10 @@ export const HEALTH_RULES: readonly HealthRule[] = [
     points: { each: 5, max: 15 },
     severity: 'warning',
     alert: true,
-    detail: (_n, f) => `The last run failed of: ${f.failed_jobs.join(', ')}.`,
+    detail: (_n, f) => `Failed three times in a row: ${f.failed_jobs.join(', ')}.`,
     link: '/admin/jobs',
     source:
-      'A job that fails is tried at its pace again; that it keeps failing shows nowhere else.',
+      'A job that fails is tried again at its pace; three failures in a row do not pass by themselves.',
   },
   {
     code: 'overdue_dunning',

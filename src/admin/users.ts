@@ -21,7 +21,7 @@ export function createAdminUsers({ db, redis }: AdminUsersDeps): AdminUsers {
         next_after: string | null;
       }>('search_users', {
         p_q: q,
-        p_after: cursor === undefined ? undefined : fromCursor(LIST, cursor, /^[^]{1,255}$/),
+        p_after: cursor === undefined ? undefined : fromCursor(LIST, cursor, /^.{1,255}$/su),
         p_limit: limit,
       });
       return {

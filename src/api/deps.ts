@@ -1,3 +1,5 @@
+import type { AdminUsers, Audit } from '../admin/admin.types.ts';
+import type { Health } from '../admin/health.types.ts';
 import type { Checkout } from '../checkout/checkout.types.ts';
 import type { Settings } from '../config.ts';
 import type { Clock, Logger } from '../core/ports.ts';
@@ -11,6 +13,7 @@ import type { Dunning } from '../dunning/dunning.types.ts';
 import type { JobRun, Jobs } from '../jobs/jobs.types.ts';
 import type { Alerts } from '../notifications/alerts.ts';
 import type { Notifications } from '../notifications/notifications.ts';
+import type { Reconcile } from '../reconcile/reconcile.types.ts';
 import type { Subscriptions } from '../subscriptions/subscriptions.types.ts';
 import type { Claims } from '../webhook/claims.ts';
 import type { EventLog } from '../webhook/eventLog.types.ts';
@@ -34,6 +37,16 @@ export interface Money {
   corrections: Corrections;
   payments: Payments;
 }
+
+/** Told of each answered request. */
+export type RequestObserver = (request: {
+  route: string;
+  method: string;
+  status: number;
+  seconds: number;
+  /** Mutations in it whose key had been used before. */
+  replays: number;
+}) => void;
 
 /** Everything the HTTP API is given. It makes nothing of this itself. */
 export interface AppDeps extends Money {
@@ -61,7 +74,14 @@ export interface AppDeps extends Money {
   notifications: Notifications;
   alerts: Alerts;
   dunning: Dunning;
+  audit: Audit;
+  adminUsers: AdminUsers;
+  subscriptionHealth: Health;
+  reconcile: Reconcile;
   jobs: Jobs & { tick(): Promise<JobRun[]> };
+  metrics: { render(): Promise<{ contentType: string; body: string }> };
+  /** Told of each answer, with the template of its path: `other` for paths that are no routes. */
+  observeRequest?: RequestObserver | undefined;
   catalogue: { cost(feature: string, units: number): number };
   tokens: TokenVerifier;
   lifecycle: Lifecycle;

@@ -1,9 +1,7 @@
 /**
- * `npm run migrate`: brings the database of DATABASE_URL, or the embedded one, to the schema of
+ * `purser migrate`, `npm run migrate`: brings the database of DATABASE_URL, or the embedded one, to the schema of
  * this version.
  */
-import { existsSync, realpathSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { readVariables } from '../config/readVariables.ts';
 import { SettingsError } from '../config/settingsError.ts';
@@ -175,19 +173,4 @@ function noticeLogger(command: MigrateCommand, verbose: boolean): Logger {
     info: onDemand,
     debug: onDemand,
   };
-}
-
-const startedFile = process.argv[1];
-if (startedFile && realpathSync(startedFile) === fileURLToPath(import.meta.url)) {
-  // Leaving by `exit` stops an embedded server that this run has started.
-  for (const signal of ['SIGINT', 'SIGTERM'] as const)
-    process.once(signal, () => process.exit(130));
-  // As the server does: what is set already wins.
-  if (existsSync('.env')) process.loadEnvFile('.env');
-  process.exitCode = await runMigrate({
-    args: process.argv.slice(2),
-    env: process.env,
-    print: (line) => void process.stdout.write(`${line}\n`),
-    printError: (line) => void process.stderr.write(`${line}\n`),
-  });
 }

@@ -1,4 +1,7 @@
 import type express from 'express';
+import { createAudit } from '../admin/audit.ts';
+import { createHealth } from '../admin/health.ts';
+import { createAdminUsers } from '../admin/users.ts';
 import { createApp } from '../api/app.ts';
 import type { HealthChecks, Money } from '../api/deps.ts';
 import { createTokenVerifier } from '../api/identity/tokens.ts';
@@ -22,7 +25,12 @@ import { createDunning } from '../dunning/cases.ts';
 import type { DunningDeps } from '../dunning/runDunning.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
+import type { Metrics } from '../observability/metrics.ts';
+import type { OperationsState } from '../observability/metrics.types.ts';
+import { observeRedis } from '../observability/observedRedis.ts';
+import type { Observers } from '../observability/observers.ts';
 import { requestContext } from '../observability/requestContext.ts';
+import { createReconcile } from '../reconcile/reconcile.ts';
 import { createSubscriptionSettlement } from '../subscriptions/settleSubscription.ts';
 import { createSubscriptions } from '../subscriptions/subscriptions.ts';
 import { createClaims } from '../webhook/claims.ts';
@@ -55,6 +63,11 @@ export interface AssembleOptions {
   sweepAfterWebhooks: boolean;
   /** Folder of the web pages, where this process serves them. */
   staticDir?: string;
+  metrics: {
+    observers: Observers;
+    /** The registry; a process that counts nothing makes it when it is asked for the first time. */
+    open(): Promise<Metrics>;
+  };
 }
 
 /** Purser upon the parts it was given; nothing runs by itself yet. */
@@ -79,7 +92,8 @@ export function assemble(options: AssembleOptions): Assembly {
   const { settings, logger, clock, catalogue, publicUrl, runAfterResponse } = options;
   const { db } = options.database;
   const { stripe, account, webhookSecrets, formOrigins } = options.stripe;
-  const redis = options.redis.guarded;
+  const { observers } = options.metrics;
+  const redis = observeRedis(options.redis.guarded, observers.redis);
   const nowMs = () => clock.now().getTime();
   const mirror = createMirror({ redis, logger, nowMs, runAfterResponse });
   const buyUrl = () => `${publicUrl()}/pricing`;
@@ -87,7 +101,12 @@ export function assemble(options: AssembleOptions): Assembly {
     const deps = { db: database, mirror: copies, buyUrl };
     const { welcomeCredits } = catalogue.freePlan;
     return {
-      credits: createCredits({ ...deps, runAfterResponse, welcomeCredits }),
+      credits: createCredits({
+        ...deps,
+        runAfterResponse,
+        welcomeCredits,
+        observeCall: observers.spendCall,
+      }),
       holds: createHolds(deps),
       corrections: createCorrections(deps),
       payments: createPayments(deps),
@@ -116,10 +135,12 @@ export function assemble(options: AssembleOptions): Assembly {
     ...shared,
     livemode: settings.mode === 'live',
     random: Math.random,
+    observeEvent: observers.event,
   };
   const received = createWebhook({
     ...processing,
     runAfterResponse,
+    observeDelivery: observers.delivery,
     secrets: webhookSecrets,
     toleranceSeconds: settings.stripe.webhookToleranceSeconds,
   });
@@ -151,8 +172,14 @@ export function assemble(options: AssembleOptions): Assembly {
     settleInvoice: (invoiceId, at) => settleInvoice(shared, invoiceId, at),
     apply: (effects) => applyEffects({ db, redis, mirror, logger }, null, effects),
   };
+  const subscriptionHealth = createHealth({ db, redis, alerts: outbox.alerts, logger });
+  const reconcile = createReconcile({
+    ...shared,
+    redis: options.redis.store,
+    livemode: settings.mode === 'live',
+  });
   const jobs = createJobs(
-    { db, clock, logger },
+    { db, clock, logger, observe: observers.job },
     jobRegistry({
       processing,
       db,
@@ -161,6 +188,8 @@ export function assemble(options: AssembleOptions): Assembly {
       missedEvents,
       outbox,
       dunning,
+      health: subscriptionHealth,
+      reconcile,
       keepPayloads: settings.keepPayloads,
     }),
   );
@@ -169,6 +198,16 @@ export function assemble(options: AssembleOptions): Assembly {
     database: () => db.ping(),
     schema: () => checkSchema(db),
     redis: () => redis.ping(),
+  };
+  const scrape = {
+    cacheCounts: () => stripeCache.counts(),
+    async readState(): Promise<OperationsState> {
+      const [state, { health_score, mirror_lag_seconds }] = await Promise.all([
+        db.rpc<Omit<OperationsState, 'health_score' | 'mirror_lag_seconds'>>('operations_metrics'),
+        subscriptionHealth.report(),
+      ]);
+      return { ...state, health_score, mirror_lag_seconds };
+    },
   };
   const app = createApp({
     settings,
@@ -191,7 +230,15 @@ export function assemble(options: AssembleOptions): Assembly {
     notifications: outbox.notifications,
     alerts: outbox.alerts,
     dunning: createDunning(dunning),
+    audit: createAudit({ db }),
+    adminUsers: createAdminUsers({ db, redis }),
+    subscriptionHealth,
+    reconcile,
     jobs,
+    metrics: {
+      render: async () => (await options.metrics.open()).render(scrape),
+    },
+    observeRequest: observers.request,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),
     lifecycle,

@@ -22,6 +22,7 @@ export const FILE_FUNCTIONS = {
   'stripe_event_log_migration.sql': 'log_stripe_webhook_event',
   'stripe_event_replay_migration.sql': 'advance_webhook_replay',
   'cache_store_migration.sql': 'read_stripe_cache',
+  'reconciliation_migration.sql': 'begin_reconciliation',
   'operations_migration.sql': 'claim_job',
   'admin_migration.sql': 'inspect_installation',
   'health_migration.sql': 'health_figures',

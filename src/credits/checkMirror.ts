@@ -44,7 +44,7 @@ export const noMirrorCounts = (): MirrorCheckCounts => ({
   orphaned: 0,
 });
 
-interface Drift {
+export interface Drift {
   userId: string;
   issue: MirrorIssue;
   stored: MirrorRecord | null;
@@ -79,26 +79,45 @@ export async function checkMirrorPage(
 
 async function checkUsers(deps: MirrorCheckDeps, userIds: string[], counts: MirrorCheckCounts) {
   counts.compared += userIds.length;
+  const found = await findMirrorDrifts(deps, userIds);
+  counts.missing += found.missing.length;
+  for (const { issue } of found.drifts) counts[issue] += 1;
+  await mendMirrors(deps, found);
+  await record(deps, found.drifts);
+}
+
+export interface MirrorDrifts {
+  drifts: Drift[];
+  /** No copy, or one that readers pass over; no error. */
+  missing: UserMirrorRecord[];
+}
+
+/** Compares the copies of these users (at most 1000) with the ledger; writes nothing. */
+export async function findMirrorDrifts(
+  deps: MirrorCheckDeps,
+  userIds: string[],
+): Promise<MirrorDrifts> {
   const first = await compare(deps, userIds);
   const doubtful = first.drifts.filter(({ issue }) => issue === 'behind');
-  let drifts = first.drifts.filter(({ issue }) => issue !== 'behind');
-  if (doubtful.length > 0) {
-    await deps.pause(ON_ITS_WAY_MS);
-    const versions = new Map(doubtful.map(({ userId, stored }) => [userId, stored?.version]));
-    const second = await compare(deps, [...versions.keys()]);
-    // One that has moved since is followed, if late; one that has not is left behind.
-    drifts = drifts.concat(
-      second.drifts.filter(
-        ({ userId, issue, stored }) =>
-          issue !== 'behind' || stored?.version === versions.get(userId),
-      ),
-    );
-  }
-  counts.missing += first.missing.length;
-  for (const { issue } of drifts) counts[issue] += 1;
+  const drifts = first.drifts.filter(({ issue }) => issue !== 'behind');
+  if (doubtful.length === 0) return { drifts, missing: first.missing };
+  await deps.pause(ON_ITS_WAY_MS);
+  const versions = new Map(doubtful.map(({ userId, stored }) => [userId, stored?.version]));
+  const second = await compare(deps, [...versions.keys()]);
+  // One that has moved since is followed, if late; one that has not is left behind.
+  const behind = second.drifts.filter(
+    ({ userId, issue, stored }) => issue !== 'behind' || stored?.version === versions.get(userId),
+  );
+  return { drifts: [...drifts, ...behind], missing: first.missing };
+}
+
+/** Writes the copies that were found to differ, or not found, from the ledger. */
+export async function mendMirrors(
+  deps: Pick<MirrorCheckDeps, 'redis'>,
+  { drifts, missing }: MirrorDrifts,
+): Promise<void> {
   await mend(deps, drifts);
-  await deps.redis.writeMirrors(first.missing.map(toCopy));
-  await record(deps, drifts);
+  await deps.redis.writeMirrors(missing.map(toCopy));
 }
 
 /** Redis is read before the ledger: a copy that is ahead then is of a past that was undone. */
@@ -134,7 +153,7 @@ function issueOf(copy: MirrorRecord, ledger: MirrorRecord): MirrorIssue | null {
   return fields.every((field) => copy[field] === ledger[field]) ? null : 'differs';
 }
 
-async function mend({ redis }: MirrorCheckDeps, drifts: Drift[]): Promise<void> {
+async function mend({ redis }: Pick<MirrorCheckDeps, 'redis'>, drifts: Drift[]): Promise<void> {
   for (const { userId, issue, stored } of drifts) {
     // The newer version is what compare-and-set would keep, so it has to go first.
     if (issue === 'ahead' && stored !== null) await redis.removeMirror(userId, stored);

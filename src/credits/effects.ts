@@ -270,15 +270,25 @@ export function processedKey(sessionId: string): string {
  * money effects carry keys, the rest only moves forward.
  */
 export async function applyEffects(
-  { db, redis, mirror, logger }: EffectsDeps,
+  deps: EffectsDeps,
   event: { id: string; fence: number } | null,
   effects: Effect[],
 ): Promise<AppliedEffects> {
-  const applied = await db.rpc<AppliedEffects>('apply_webhook_effects', {
+  const applied = await deps.db.rpc<AppliedEffects>('apply_webhook_effects', {
     p_event_id: event?.id ?? null,
     p_fence: event?.fence ?? null,
     p_effects: storableJson(effects) as Json[],
   });
+  await followEffects(deps, effects, applied);
+  return applied;
+}
+
+/** What follows effects that another function than apply_webhook_effects has applied: copies and log lines. */
+export async function followEffects(
+  { redis, mirror, logger }: Omit<EffectsDeps, 'db'>,
+  effects: Effect[],
+  applied: Pick<AppliedEffects, 'results'>,
+): Promise<void> {
   for (const [index, result] of applied.results.entries()) {
     const effect = effects[index];
     if (result.mirror && result.user_id) mirror.update(result.user_id, result.mirror);
@@ -290,7 +300,6 @@ export async function applyEffects(
         .catch((error: unknown) => logger.warn('processed: hint was not set', { error }));
     }
   }
-  return applied;
 }
 
 function reportGrant(

@@ -5,6 +5,7 @@ import { checkConsistency, checkEverything } from '../credits/checkConsistency.t
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
 import { type DunningDeps, runDunning } from '../dunning/runDunning.ts';
+import type { Reconcile, ReconciliationAnswer } from '../reconcile/reconcile.types.ts';
 import { cleanSubscriptionCache } from '../subscriptions/subscriptions.ts';
 import { deleteOldEvents } from '../webhook/inbox.ts';
 import { MISSED_EVENTS, type MissedEvents } from '../webhook/missedEvents.ts';
@@ -26,6 +27,8 @@ export interface RegistryDeps {
     writeBalanceNotices(shouldStop: () => boolean): Promise<Record<string, number>>;
   };
   dunning: DunningDeps;
+  health: { check(): Promise<object> };
+  reconcile: Pick<Reconcile, 'run' | 'resume'>;
   /** Whether the clean-up spares events that wrote entries. */
   keepPayloads: boolean;
 }
@@ -37,7 +40,18 @@ const CLEANUP_PAGE = 1000;
 
 /** Every job there is, with its pace. */
 export function jobRegistry(deps: RegistryDeps): Job[] {
-  const { db, redis, processing, stripeCache, missedEvents, outbox, dunning, keepPayloads } = deps;
+  const {
+    db,
+    redis,
+    processing,
+    stripeCache,
+    missedEvents,
+    outbox,
+    dunning,
+    health,
+    reconcile,
+    keepPayloads,
+  } = deps;
   const { logger, clock } = processing;
   const nowMs = () => clock.now().getTime();
   const mirrorRepair = createMirrorRepair({ db, redis, logger, nowMs });
@@ -126,6 +140,21 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: (shouldStop) => checkConsistency({ db, logger }, shouldStop),
     },
     {
+      name: 'reconcile',
+      everySeconds: 6 * 3_600,
+      leaseSeconds: 360,
+      maxRunSeconds: 300,
+      run: async (shouldStop) => summaryOf(await reconcile.run({}, 'purser', shouldStop)),
+    },
+    {
+      // What a run had no time for, or Stripe no answer, does not wait for six hours.
+      name: 'reconcile-resume',
+      everySeconds: 60,
+      leaseSeconds: 360,
+      maxRunSeconds: 300,
+      run: async (shouldStop) => summaryOf(await reconcile.resume(shouldStop)),
+    },
+    {
       // The whole ledger and every copy in Redis, over as many runs as it takes.
       name: 'consistency-full',
       everySeconds: 60,
@@ -134,6 +163,13 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       maxRunSeconds: 50,
       run: (shouldStop, context) =>
         checkEverything({ db, redis, logger, nowMs, pause }, shouldStop, context),
+    },
+    {
+      name: 'health-check',
+      everySeconds: 3_600,
+      leaseSeconds: 120,
+      maxRunSeconds: 60,
+      run: async () => ({ ...(await health.check()) }),
     },
     {
       name: 'subscription_cache_cleanup',
@@ -163,4 +199,10 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: () => stripeCache.warm(),
     },
   ];
+}
+
+/** What stays in the job's row; the run's own row has the rest. */
+function summaryOf(answer: ReconciliationAnswer): Record<string, unknown> {
+  const { differences, progress, ...summary } = answer;
+  return summary;
 }

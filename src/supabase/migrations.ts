@@ -29,6 +29,7 @@ export const AREA_FILES: readonly string[] = [
   'stripe_event_log_migration.sql',
   'stripe_event_replay_migration.sql',
   'cache_store_migration.sql',
+  'reconciliation_migration.sql',
   'operations_migration.sql',
   'admin_migration.sql',
   'health_migration.sql',

@@ -117,6 +117,7 @@ const GOOD_CALLS: Record<
   exportUserStatement: { path: '/api/users/u1/statement.csv', headers: bearer(SERVICE_KEY) },
   runDueJobs: { path: '/api/cron/tick', headers: bearer(CRON_SECRET) },
   runCronJob: { path: '/api/cron/webhook-sweep', headers: bearer(CRON_SECRET) },
+  getMetrics: { path: '/metrics', headers: bearer(ADMIN_KEY) },
   listJobs: { path: '/api/admin/jobs', headers: bearer(ADMIN_KEY) },
   runJob: { path: '/api/admin/jobs/webhook-sweep/run', headers: bearer(ADMIN_KEY) },
   getPayment: { path: '/api/admin/payments/pi_1', headers: bearer(ADMIN_KEY) },
@@ -170,6 +171,21 @@ const GOOD_CALLS: Record<
   },
   listAlerts: { path: '/api/admin/alerts?status=open', headers: bearer(ADMIN_KEY) },
   redeemClaim: { path: `/api/claims/${'x'.repeat(43)}`, headers: user },
+  getSubscriptionHealth: {
+    path: '/api/admin/stripe/subscription-health',
+    headers: bearer(ADMIN_KEY),
+  },
+  listAuditEvents: {
+    path: '/api/admin/audit?actor=admin:*&action=adjust_credits&user_id=u1&from=2026-11-01&limit=5',
+    headers: bearer(ADMIN_KEY),
+  },
+  searchUsers: { path: '/api/admin/users?q=u1', headers: bearer(ADMIN_KEY) },
+  getAdminUser: { path: '/api/admin/users/u1', headers: bearer(ADMIN_KEY) },
+  listAdminUserTransactions: {
+    path: '/api/admin/users/u1/transactions?limit=5',
+    headers: bearer(ADMIN_KEY),
+  },
+  explainAdminUser: { path: '/api/admin/users/u1/explain', headers: bearer(ADMIN_KEY) },
   listDunningCases: {
     path: '/api/admin/dunning?state=active&user_id=u1&limit=5',
     headers: bearer(ADMIN_KEY),

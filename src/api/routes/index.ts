@@ -1,4 +1,5 @@
 import type { Route } from '../defineRoute.ts';
+import { adminRoutes } from './admin.ts';
 import { checkoutRoutes } from './checkout.ts';
 import { consumeBatchRoutes } from './consumeBatch.ts';
 import { correctionRoutes } from './corrections.ts';
@@ -10,6 +11,7 @@ import { holdRoutes } from './holds.ts';
 import { notificationRoutes } from './notifications.ts';
 import { operationRoutes } from './operations.ts';
 import { paymentRoutes } from './payments.ts';
+import { reconcileRoutes } from './reconcile.ts';
 import { subscriptionRoutes } from './subscriptions.ts';
 import { userRoutes } from './users.ts';
 import { webhookAdminRoutes } from './webhookAdmin.ts';
@@ -32,5 +34,7 @@ export const routes: readonly Route[] = [
   ...webhookAdminRoutes,
   ...notificationRoutes,
   ...dunningRoutes,
+  ...adminRoutes,
+  ...reconcileRoutes,
   ...healthRoutes,
 ];

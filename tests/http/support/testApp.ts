@@ -12,8 +12,10 @@ import type { CreditTransaction } from '../../../src/credits/credits.types.ts';
 import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
+import { adminDomains } from './adminDomains.ts';
 import { dunningDomain } from './dunningDomain.ts';
 import { notificationDomains } from './notificationDomains.ts';
+import { reconcileDomain } from './reconcileDomain.ts';
 import { webhookDomains } from './webhookDomains.ts';
 
 export const SERVICE_KEY = 'service-key-0123456789-0123456789-abcdef';
@@ -86,6 +88,10 @@ type Domains = Pick<
   | 'notifications'
   | 'alerts'
   | 'dunning'
+  | 'audit'
+  | 'adminUsers'
+  | 'subscriptionHealth'
+  | 'reconcile'
   | 'jobs'
 >;
 
@@ -429,6 +435,8 @@ function simpleDomains(record: (name: string, ...args: unknown[]) => void): Doma
     ...webhookDomains(record),
     ...notificationDomains(record),
     dunning: dunningDomain(record),
+    ...adminDomains(record),
+    reconcile: reconcileDomain(record),
     jobs: {
       names: ['webhook-sweep'],
       async run(name, actor) {
@@ -501,7 +509,17 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     notifications: domains.notifications,
     alerts: domains.alerts,
     dunning: domains.dunning,
+    audit: domains.audit,
+    adminUsers: domains.adminUsers,
+    subscriptionHealth: domains.subscriptionHealth,
+    reconcile: domains.reconcile,
     jobs: domains.jobs,
+    metrics: {
+      render: async () => ({
+        contentType: 'text/plain; version=0.0.4; charset=utf-8',
+        body: 'purser 1\n',
+      }),
+    },
     catalogue: {
       cost(feature, units) {
         if (feature === 'image') return 5 * units;
