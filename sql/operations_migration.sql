@@ -316,13 +316,12 @@ $$;
 -- ---------------------------------------------------------------------------------------------
 -- operations_metrics: what a scrape of /metrics reads of the tables, in one snapshot. Each part is
 -- read by an index or from the catalogue; sums over all users are left to sql/monitoring.sql.
---   p_mirror_since  up to when changes are in Redis; null: nothing is known to be missing
 -- Answers {inbox: [{status, events, oldest_seconds}], due: {events, oldest_seconds}, findings: [{code, open}],
 --   jobs: [{name, running, overdue, failures_in_row, last_success, next_run}] (unix seconds),
---   messages: [{kind, waiting, oldest_seconds}], dunning: [{state, cases}], mirror_lag_seconds,
+--   messages: [{kind, waiting, oldest_seconds}], dunning: [{state, cases}],
 --   tables: [{name, bytes, rows}]}. Parts whose tables are not there are empty. Reads only.
 -- ---------------------------------------------------------------------------------------------
-create or replace function public.operations_metrics(p_mirror_since timestamptz default null, p_now timestamptz default null)
+create or replace function public.operations_metrics(p_now timestamptz default null)
 returns jsonb language plpgsql stable security definer set search_path = '' as $$
 declare
   v_now timestamptz := coalesce(p_now, clock_timestamp());
@@ -362,9 +361,7 @@ begin
     'name', c.relname, 'bytes', pg_catalog.pg_total_relation_size(c.oid), 'rows', greatest(c.reltuples, 0)::bigint)), '[]')) into v_part
   from pg_catalog.pg_class c
   where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and c.relowner = 'purser_ledger'::regrole;
-  return v_answer || v_part || jsonb_build_object('mirror_lag_seconds', coalesce((
-    select greatest(extract(epoch from v_now - min(t.created_at)), 0) from public.credit_transactions t
-    where t.created_at > p_mirror_since), 0));
+  return v_answer || v_part;
 end
 $$;
 

@@ -1,13 +1,15 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { JobRow, OperationsState } from './metrics.types.ts';
 import type { Observers } from './observers.ts';
-import { SERIES, type SeriesName } from './series.ts';
+import { SERIES, type Series, type SeriesName } from './series.ts';
 
 /** Scrapers, however many and however eager, make the database answer at most this often. */
 const STATE_MS = 10_000;
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 /** Words of a job's result that are counted; more would be a job that counts by id. */
 const ITEMS_PER_JOB_MAX = 50;
+
+const NAMES = Object.keys(SERIES) as SeriesName[];
 
 export interface MetricsDeps {
   /** What the tables say now. Rejects when the database does not answer. */
@@ -31,20 +33,17 @@ export interface Metrics {
 export function createMetrics(eventTypes: ReadonlySet<string>): Metrics {
   const registry = new Registry();
   const made = new Map<SeriesName, Counter | Gauge | Histogram>();
-  for (const [name, series] of Object.entries(SERIES) as [SeriesName, (typeof SERIES)[SeriesName]][]) {
-    const options = {
-      name,
-      help: series.help,
-      labelNames: 'labels' in series ? [...series.labels] : [],
-      registers: [registry],
-    };
+  for (const name of NAMES) {
+    const series: Series = SERIES[name];
+    const labelNames = [...(series.labels ?? [])];
+    const options = { name, help: series.help, labelNames, registers: [registry] };
     made.set(
       name,
       series.type === 'counter'
         ? new Counter(options)
         : series.type === 'gauge'
           ? new Gauge(options)
-          : new Histogram({ ...options, buckets: 'buckets' in series ? [...series.buckets] : [] }),
+          : new Histogram({ ...options, buckets: [...(series.buckets ?? [])] }),
     );
   }
   collectDefaultMetrics({ register: registry });
@@ -120,10 +119,11 @@ export function createMetrics(eventTypes: ReadonlySet<string>): Metrics {
 
   /** What is gone from the tables, or not known any more, must not stay in the answer. */
   function forgetState(): void {
-    for (const [name, series] of Object.entries(SERIES)) {
-      if (series.from !== 'database') continue;
-      if (series.labels.length > 0) gauge(name as SeriesName).reset();
-      else gauge(name as SeriesName).remove();
+    for (const name of NAMES) {
+      const { from, labels = [] }: Series = SERIES[name];
+      if (from !== 'database') continue;
+      if (labels.length > 0) gauge(name).reset();
+      else gauge(name).remove();
     }
   }
 

@@ -1,4 +1,4 @@
-/** Answer of operations_metrics (sql/operations_migration.sql), and what is added to it. */
+/** Answer of operations_metrics (sql/operations_migration.sql), with two of the health report's. */
 export interface OperationsState {
   inbox: { status: string; events: number; oldest_seconds: number }[];
   due: { events: number; oldest_seconds: number };

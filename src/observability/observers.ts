@@ -15,15 +15,13 @@ export interface Observers {
   /** A delivery that was committed, or found to be there already. */
   delivery(delivery: { duplicate: boolean }): void;
   /** The end of an attempt at an event. `lagSeconds`: from Stripe's `created` to now. */
-  event(event: {
-    type: string;
-    outcome: string;
-    attempt: number;
-    lagSeconds: number | null;
-  }): void;
+  event(event: { type: string; outcome: string; attempt: number; lagSeconds: number | null }): void;
   /** A call of the coalescer as it is sent. */
   spendCall(call: { operations: number; alone: boolean; waiting: number }): void;
-  job(run: { job: string; outcome: string; result: Record<string, unknown> }, seconds: number): void;
+  job(
+    run: { job: string; outcome: string; result: Record<string, unknown> },
+    seconds: number,
+  ): void;
   /** An operation on Redis: `hit`, `miss`, `applied`, `equal`, `stale`, `ok` or `failed`. */
   redis(operation: string, result: string, times: number): void;
 }

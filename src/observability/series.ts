@@ -100,9 +100,10 @@ export const SERIES = {
     'What runs of jobs have reported as done, by word: repaired copies, retried events, e-mails sent.',
     ['job', 'item'],
   ),
-  purser_job_last_success_timestamp_seconds: gauge('When the job last ended well, wherever it ran.', [
-    'job',
-  ]),
+  purser_job_last_success_timestamp_seconds: gauge(
+    'When the job last ended well, wherever it ran.',
+    ['job'],
+  ),
   purser_job_failures_in_row: gauge('Runs that failed or died since the last that ended well.', [
     'job',
   ]),
