@@ -239,6 +239,9 @@ declare
   v_subscription jsonb := p_effect -> 'subscription';
   v_ended boolean := coalesce(p_effect -> 'subscription' ->> 'status' in ('canceled', 'incomplete_expired'), false);
   v_step jsonb := p_effect -> 'step';
+  -- Stripe's clock may be a little ahead of ours, and the sandbox's is when it was advanced: what has
+  -- failed has failed by now, or its first mail would wait.
+  v_failed_at timestamptz := least((p_effect -> 'invoice' ->> 'failed_at')::timestamptz, v_at);
   v_case public.dunning_cases;
   v_outcome text := 'unchanged';
 begin
@@ -255,9 +258,9 @@ begin
     values (
       coalesce((select s.user_id from public.subscription s where s.stripe_subscription_id = p_effect ->> 'subscription_id'),
         purser.user_key(p_effect ->> 'user_id')),
-      v_invoice ->> 'id', p_effect ->> 'subscription_id', p_effect ->> 'customer_id', (v_invoice ->> 'failed_at')::timestamptz,
-      purser.dunning_steps(p_effect -> 'schedule', (v_invoice ->> 'failed_at')::timestamptz), 1,
-      (v_invoice ->> 'failed_at')::timestamptz + make_interval(days => (p_effect -> 'schedule' -> 0 ->> 'day')::integer),
+      v_invoice ->> 'id', p_effect ->> 'subscription_id', p_effect ->> 'customer_id', v_failed_at,
+      purser.dunning_steps(p_effect -> 'schedule', v_failed_at), 1,
+      v_failed_at + make_interval(days => (p_effect -> 'schedule' -> 0 ->> 'day')::integer),
       p_effect ->> 'plan_name', v_invoice ->> 'number', v_invoice ->> 'url', (v_invoice ->> 'amount')::bigint,
       v_invoice ->> 'currency', (v_invoice ->> 'attempt_count')::integer, (v_invoice ->> 'next_payment_attempt')::timestamptz, v_at)
     on conflict (stripe_invoice_id) do nothing

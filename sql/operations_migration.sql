@@ -9,7 +9,8 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['scheduled_jobs'], array['claim_job', 'keep_job', 'finish_job', 'run_sql_job', 'list_jobs', 'record_mirror_drift']);
+call purser.make_room(array['scheduled_jobs'], array['claim_job', 'keep_job', 'finish_job', 'run_sql_job', 'list_jobs', 'operations_metrics',
+  'record_mirror_drift']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 
@@ -309,6 +310,58 @@ begin
       'next_run_at', purser.iso(j.next_run_at),
       'runs', j.runs, 'failures', j.failures, 'failures_in_row', j.failures_in_row) order by j.name)
     from public.scheduled_jobs j), '[]'));
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- operations_metrics: what a scrape of /metrics reads of the tables, in one snapshot. Each part is
+-- read by an index or from the catalogue; sums over all users are left to sql/monitoring.sql.
+-- Answers {inbox: [{status, events, oldest_seconds}], due: {events, oldest_seconds}, findings: [{code, open}],
+--   jobs: [{name, running, overdue, failures_in_row, last_success, next_run}] (unix seconds),
+--   messages: [{kind, waiting, oldest_seconds}], dunning: [{state, cases}],
+--   tables: [{name, bytes, rows}]}. Parts whose tables are not there are empty. Reads only.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.operations_metrics(p_now timestamptz default null)
+returns jsonb language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_now timestamptz := coalesce(p_now, clock_timestamp());
+  v_answer jsonb;
+  v_part jsonb;
+begin
+  select jsonb_build_object('inbox', coalesce(jsonb_agg(jsonb_build_object(
+    'status', e.status, 'events', e.events, 'oldest_seconds', extract(epoch from v_now - e.oldest))), '[]')) into v_answer
+  from (select w.status, count(*) as events, min(w.created_at) as oldest from public.stripe_webhook_events w
+        where w.status in ('received', 'leased', 'failed', 'parked', 'dead') group by w.status) e;
+  select jsonb_build_object('due', jsonb_build_object('events', count(*),
+    'oldest_seconds', coalesce(extract(epoch from v_now - min(w.next_attempt_at)), 0))) into v_part
+  from public.stripe_webhook_events w where w.status in ('received', 'failed', 'leased') and w.next_attempt_at <= v_now;
+  v_answer := v_answer || v_part;
+  select jsonb_build_object('findings', coalesce(jsonb_agg(jsonb_build_object('code', f.code, 'open', f.open)), '[]')) into v_part
+  from (select r.code, count(*) as open from public.reconciliation_findings r where r.resolved_at is null group by r.code) f;
+  v_answer := v_answer || v_part;
+  select jsonb_build_object('jobs', coalesce(jsonb_agg(jsonb_build_object(
+    'name', j.name, 'running', coalesce(j.leased_until > v_now, false), 'overdue', purser.is_overdue(j, v_now),
+    'failures_in_row', j.failures_in_row, 'last_success', extract(epoch from j.last_success_at),
+    'next_run', extract(epoch from j.next_run_at))), '[]')) into v_part
+  from public.scheduled_jobs j;
+  v_answer := v_answer || v_part;
+  if to_regclass('public.notifications') is not null then
+    select jsonb_build_object('messages', coalesce(jsonb_agg(jsonb_build_object(
+      'kind', n.kind, 'waiting', n.waiting, 'oldest_seconds', extract(epoch from v_now - n.oldest))), '[]')) into v_part
+    from (select m.kind, count(*) as waiting, min(m.created_at) as oldest from public.notifications m
+          where m.status in ('queued', 'leased', 'failed') and m.next_attempt_at <= v_now group by m.kind) n;
+    v_answer := v_answer || v_part;
+  end if;
+  if to_regclass('public.dunning_cases') is not null then
+    select jsonb_build_object('dunning', coalesce(jsonb_agg(jsonb_build_object('state', c.state, 'cases', c.cases)), '[]')) into v_part
+    from (select d.state, count(*) as cases from public.dunning_cases d group by d.state) c;
+    v_answer := v_answer || v_part;
+  end if;
+  select jsonb_build_object('tables', coalesce(jsonb_agg(jsonb_build_object(
+    'name', c.relname, 'bytes', pg_catalog.pg_total_relation_size(c.oid), 'rows', greatest(c.reltuples, 0)::bigint)), '[]')) into v_part
+  from pg_catalog.pg_class c
+  where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and c.relowner = 'purser_ledger'::regrole;
+  return v_answer || v_part;
 end
 $$;
 

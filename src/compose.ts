@@ -14,6 +14,7 @@ import { type Clock, type Logger, systemClock } from './core/ports.ts';
 import { every } from './jobs/every.ts';
 import type { Every } from './jobs/jobs.types.ts';
 import { openMail } from './notifications/openMail.ts';
+import { SUBSCRIBED_TYPES } from './webhook/subscribedTypes.ts';
 
 export interface ComposeOptions {
   settings: Settings;
@@ -42,11 +43,14 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
   const { settings, logger, clock = systemClock } = options;
   const catalogue = loadCatalogue(settings.catalogue ?? undefined);
   const nowMs = () => clock.now().getTime();
+  const loading = import('./observability/metrics.ts');
   const [database, stripe, redis] = await openParts([
     Promise.resolve(options.database ?? openDatabase(settings, logger)),
     openStripe(settings, catalogue, logger),
     openRedis(settings, { logger, nowMs }),
   ]);
+
+  const metrics = (await loading).createMetrics(new Set(SUBSCRIBED_TYPES));
 
   let origin = settings.http.publicUrl ?? `http://${settings.http.host}:${settings.http.port}`;
   const { app, lifecycle, jobs, health, prices, drain } = assemble({
@@ -61,6 +65,7 @@ export async function compose(options: ComposeOptions): Promise<Purser> {
     // The process lives on; the drain waits for what is under way.
     runAfterResponse: () => {},
     sweepAfterWebhooks: false,
+    metrics: { observers: metrics.observers, open: async () => metrics },
     staticDir: path.join(path.dirname(fileURLToPath(import.meta.url)), WEB_DIR),
   });
   let waiting: ReturnType<typeof startWhenReady> | null = null;

@@ -64,6 +64,8 @@ export interface Settings {
     readonly service: readonly string[];
     readonly admin: readonly string[];
     readonly cron: readonly string[];
+    /** Open /metrics and nothing else. */
+    readonly metrics: readonly string[];
   };
   readonly mail: {
     readonly smtpUrl: string | null;
@@ -151,6 +153,7 @@ function toSettings(values: Values, production: boolean): Settings {
       service: values.PURSER_SERVICE_KEY ?? [],
       admin: values.PURSER_ADMIN_KEY ?? [],
       cron: values.CRON_SECRET ?? [],
+      metrics: values.PURSER_METRICS_KEY ?? [],
     },
     mail: {
       smtpUrl: values.SMTP_URL ?? null,
@@ -200,6 +203,7 @@ export function loadSettings(envFile = '.env'): LoadedSettings {
     service: service.length > 0 ? service : [local.serviceKey],
     admin: admin.length > 0 ? admin : [local.adminKey],
     cron: cron.length > 0 ? cron : [local.cronSecret],
+    metrics: settings.keys.metrics,
   };
   return { settings: deepFreeze({ ...settings, keys }), warnings, keysFile: local.path };
 }

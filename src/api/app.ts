@@ -3,6 +3,7 @@ import type { AppDeps } from './deps.ts';
 import { createKeyRing } from './identity/keys.ts';
 import { createKnownUsers } from './knownUsers.ts';
 import { mountRoutes } from './mountRoutes.ts';
+import { observeRequests } from './observeRequests.ts';
 import { mountMail } from './pages/mailPages.ts';
 import { mountReference, mountWeb, nothingHere } from './pages/mountPages.ts';
 import { problemHandler } from './problems.ts';
@@ -26,6 +27,7 @@ export function createApp(deps: AppDeps): Express {
   app.set('case sensitive routing', true);
   app.set('trust proxy', settings.http.trustProxy);
 
+  if (deps.observeRequest !== undefined) app.use(observeRequests(deps.observeRequest));
   app.use(requestIds(deps));
   app.use((_request, response, next) => {
     // Connections kept alive would outlast the drain.

@@ -38,6 +38,16 @@ export interface Money {
   payments: Payments;
 }
 
+/** Told of each answered request. */
+export type RequestObserver = (request: {
+  route: string;
+  method: string;
+  status: number;
+  seconds: number;
+  /** Mutations in it whose key had been used before. */
+  replays: number;
+}) => void;
+
 /** Everything the HTTP API is given. It makes nothing of this itself. */
 export interface AppDeps extends Money {
   settings: Settings;
@@ -69,6 +79,9 @@ export interface AppDeps extends Money {
   subscriptionHealth: Health;
   reconcile: Reconcile;
   jobs: Jobs & { tick(): Promise<JobRun[]> };
+  metrics: { render(): Promise<{ contentType: string; body: string }> };
+  /** Told of each answer, with the template of its path: `other` for paths that are no routes. */
+  observeRequest?: RequestObserver | undefined;
   catalogue: { cost(feature: string, units: number): number };
   tokens: TokenVerifier;
   lifecycle: Lifecycle;

@@ -23,7 +23,7 @@ export interface MountDeps {
 }
 
 const takesKey = ({ auth }: RouteContract) =>
-  auth === 'service' || auth === 'admin' || auth === 'cron';
+  auth === 'service' || auth === 'admin' || auth === 'cron' || auth === 'metrics';
 
 /** Counted before anything costs more than a hash, so that a flood of bad tokens is cheap. */
 async function countRequest(
@@ -96,12 +96,14 @@ function sendStream(contract: RouteContract, response: Response, answer: Answer<
 function toHandler(deps: MountDeps, { contract, handle }: Route): RequestHandler {
   return async (request, response) => {
     response.setHeader('Cache-Control', 'no-store');
+    response.locals.route = contract.path;
     await countRequest(deps, contract, request, response);
     const caller = await findCaller(deps, contract, request, response);
     if (contract.auth === 'webhook') await readRawBody(request, response);
     else if (contract.body !== undefined) await readJsonBody(request, response);
     const input = parseRequest(contract, request);
-    if (isUser(caller) && contract.auth !== 'admin') await deps.knownUsers.ensure(caller);
+    const ownsRow = contract.auth !== 'admin' && contract.auth !== 'metrics';
+    if (isUser(caller) && ownsRow) await deps.knownUsers.ensure(caller);
     const answer = await handle(deps.app, {
       params: undefined,
       query: undefined,

@@ -69,6 +69,7 @@ const SECURITY: Record<RouteAuth, Record<string, string[]>[]> = {
   service: [{ serviceKey: [] }],
   admin: [{ adminKey: [] }, { userToken: [] }],
   cron: [{ cronSecret: [] }],
+  metrics: [{ metricsKey: [] }, { adminKey: [] }, { serviceKey: [] }, { userToken: [] }],
   webhook: [{ stripeSignature: [] }],
 };
 
@@ -87,6 +88,7 @@ const SECURITY_SCHEMES = {
       'A user vouched for by a gateway: x-user-id, x-user-email, x-user-timestamp (unix seconds, within 60 s), and here the hex HMAC-SHA256 of id, email, timestamp, METHOD and request target, joined by line feeds.',
   },
   serviceKey: { type: 'http', scheme: 'bearer', description: 'PURSER_SERVICE_KEY' },
+  metricsKey: { type: 'http', scheme: 'bearer', description: 'PURSER_METRICS_KEY' },
   adminKey: { type: 'http', scheme: 'bearer', description: 'PURSER_ADMIN_KEY' },
   cronSecret: { type: 'http', scheme: 'bearer', description: 'CRON_SECRET' },
   stripeSignature: {

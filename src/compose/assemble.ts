@@ -25,6 +25,10 @@ import { createDunning } from '../dunning/cases.ts';
 import type { DunningDeps } from '../dunning/runDunning.ts';
 import { createJobs, type JobRegistry } from '../jobs/jobs.ts';
 import { jobRegistry } from '../jobs/registry.ts';
+import type { Metrics } from '../observability/metrics.ts';
+import type { OperationsState } from '../observability/metrics.types.ts';
+import { observeRedis } from '../observability/observedRedis.ts';
+import type { Observers } from '../observability/observers.ts';
 import { requestContext } from '../observability/requestContext.ts';
 import { createReconcile } from '../reconcile/reconcile.ts';
 import { createSubscriptionSettlement } from '../subscriptions/settleSubscription.ts';
@@ -59,6 +63,11 @@ export interface AssembleOptions {
   sweepAfterWebhooks: boolean;
   /** Folder of the web pages, where this process serves them. */
   staticDir?: string;
+  metrics: {
+    observers: Observers;
+    /** The registry; a process that counts nothing makes it when it is asked for the first time. */
+    open(): Promise<Metrics>;
+  };
 }
 
 /** Purser upon the parts it was given; nothing runs by itself yet. */
@@ -83,7 +92,8 @@ export function assemble(options: AssembleOptions): Assembly {
   const { settings, logger, clock, catalogue, publicUrl, runAfterResponse } = options;
   const { db } = options.database;
   const { stripe, account, webhookSecrets, formOrigins } = options.stripe;
-  const redis = options.redis.guarded;
+  const { observers } = options.metrics;
+  const redis = observeRedis(options.redis.guarded, observers.redis);
   const nowMs = () => clock.now().getTime();
   const mirror = createMirror({ redis, logger, nowMs, runAfterResponse });
   const buyUrl = () => `${publicUrl()}/pricing`;
@@ -91,7 +101,12 @@ export function assemble(options: AssembleOptions): Assembly {
     const deps = { db: database, mirror: copies, buyUrl };
     const { welcomeCredits } = catalogue.freePlan;
     return {
-      credits: createCredits({ ...deps, runAfterResponse, welcomeCredits }),
+      credits: createCredits({
+        ...deps,
+        runAfterResponse,
+        welcomeCredits,
+        observeCall: observers.spendCall,
+      }),
       holds: createHolds(deps),
       corrections: createCorrections(deps),
       payments: createPayments(deps),
@@ -120,10 +135,12 @@ export function assemble(options: AssembleOptions): Assembly {
     ...shared,
     livemode: settings.mode === 'live',
     random: Math.random,
+    observeEvent: observers.event,
   };
   const received = createWebhook({
     ...processing,
     runAfterResponse,
+    observeDelivery: observers.delivery,
     secrets: webhookSecrets,
     toleranceSeconds: settings.stripe.webhookToleranceSeconds,
   });
@@ -144,7 +161,7 @@ export function assemble(options: AssembleOptions): Assembly {
     logger,
     types: new Set(SUBSCRIBED_TYPES),
   });
-  const outbox = openNotifications({ settings, db, clock, logger, stripe, catalogue, publicUrl });
+  const outbox = openNotifications({ settings, db, logger, stripe, catalogue, publicUrl });
   const dunning: DunningDeps = {
     db,
     stripe,
@@ -162,7 +179,7 @@ export function assemble(options: AssembleOptions): Assembly {
     livemode: settings.mode === 'live',
   });
   const jobs = createJobs(
-    { db, clock, logger },
+    { db, clock, logger, observe: observers.job },
     jobRegistry({
       processing,
       db,
@@ -181,6 +198,16 @@ export function assemble(options: AssembleOptions): Assembly {
     database: () => db.ping(),
     schema: () => checkSchema(db),
     redis: () => redis.ping(),
+  };
+  const scrape = {
+    cacheCounts: () => stripeCache.counts(),
+    async readState(): Promise<OperationsState> {
+      const [state, { health_score, mirror_lag_seconds }] = await Promise.all([
+        db.rpc<Omit<OperationsState, 'health_score' | 'mirror_lag_seconds'>>('operations_metrics'),
+        subscriptionHealth.report(),
+      ]);
+      return { ...state, health_score, mirror_lag_seconds };
+    },
   };
   const app = createApp({
     settings,
@@ -208,6 +235,10 @@ export function assemble(options: AssembleOptions): Assembly {
     subscriptionHealth,
     reconcile,
     jobs,
+    metrics: {
+      render: async () => (await options.metrics.open()).render(scrape),
+    },
+    observeRequest: observers.request,
     catalogue,
     tokens: createTokenVerifier({ settings, clock }),
     lifecycle,

@@ -2,7 +2,7 @@ import type Stripe from 'stripe';
 import type { Catalogue } from '../catalogue/catalogue.ts';
 import { readReceiptLinks } from '../checkout/receiptLinks.ts';
 import type { Settings } from '../config.ts';
-import type { Clock, Database, Logger } from '../core/ports.ts';
+import type { Database, Logger } from '../core/ports.ts';
 import { createAlertPosters } from '../notifications/alertChannels.ts';
 import { type Alerts, createAlerts } from '../notifications/alerts.ts';
 import { writeBalanceNotices } from '../notifications/balanceNotices.ts';
@@ -23,7 +23,6 @@ export interface OpenedNotifications {
 export interface OpenNotificationsDeps {
   settings: Settings;
   db: Database;
-  clock: Clock;
   logger: Logger;
   stripe: Stripe;
   catalogue: Catalogue;
@@ -32,7 +31,7 @@ export interface OpenNotificationsDeps {
 
 /** The outbox with the transport and the channels that the settings name. */
 export function openNotifications(deps: OpenNotificationsDeps): OpenedNotifications {
-  const { settings, db, clock, logger, stripe, catalogue, publicUrl } = deps;
+  const { settings, db, logger, stripe, catalogue, publicUrl } = deps;
   const { mail } = catalogue;
   const alerts = createAlerts({ db });
   const brand = (): Brand => ({
@@ -47,7 +46,6 @@ export function openNotifications(deps: OpenNotificationsDeps): OpenedNotificati
       sendDue(
         {
           db,
-          clock,
           logger,
           random: Math.random,
           transport: openMail(settings.mail).transport,

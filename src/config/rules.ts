@@ -110,6 +110,7 @@ const KEYS = [
   'PURSER_ADMIN_KEY',
   'PURSER_GATEWAY_SECRET',
   'CRON_SECRET',
+  'PURSER_METRICS_KEY',
 ] as const;
 
 /** One key that opens two doors turns a leak of the weaker one into a leak of both. */

@@ -224,6 +224,7 @@ export const variables = {
   PURSER_ADMIN_KEY: variable(keyList, KEY_FIX, { secret: true }),
   PURSER_GATEWAY_SECRET: variable(keyList, KEY_FIX, { secret: true }),
   CRON_SECRET: variable(keyList, KEY_FIX, { secret: true }),
+  PURSER_METRICS_KEY: variable(keyList, KEY_FIX, { secret: true }),
 
   SMTP_URL: variable(
     url(['smtp:', 'smtps:']),

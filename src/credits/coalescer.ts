@@ -29,6 +29,8 @@ export interface CoalescedCall {
   operations: number;
   /** True for a call of one user, which may wait for its lock. */
   alone: boolean;
+  /** Spends that have no place in it and wait for the next. */
+  waiting: number;
 }
 
 export interface CoalescerDeps extends SpendCallDeps {
@@ -123,7 +125,7 @@ export function createCoalescer(deps: CoalescerDeps): Coalescer {
   async function run(spends: Queued[], inCall: UserQueue[], alone: boolean): Promise<void> {
     if (alone) aloneCalls += 1;
     else sharedCalls += 1;
-    if (spends.length > 0) observe?.({ operations: spends.length, alone });
+    if (spends.length > 0) observe?.({ operations: spends.length, alone, waiting: queued });
     const settled = await outside.runInAsyncScope(settleSpends<Queued>, null, deps, spends, alone);
     // A batch ends when its callers are answered and what has arrived meanwhile is read: those who
     // spend again upon the answer come into one call, not one after the other.

@@ -13,6 +13,7 @@ export interface DunningReading {
   userId: string;
   /** Catalogue id of the subscription's plan. */
   plan: string | null;
+  planName: string | null;
   subscription: Stripe.Subscription;
   /** The invoice this is about; null where only the subscription was read. */
   invoice: Stripe.Invoice | null;
@@ -39,7 +40,7 @@ export function dunningEffects(reading: DunningReading): DunningEffect[] {
       subscription_id: subscription.id,
       customer_id: idOf(subscription.customer),
       at: at.toISOString(),
-      plan_name: plan?.name ?? reading.plan,
+      plan_name: reading.planName,
       schedule: scheduleOf(policy),
       subscription: {
         status: subscription.status,

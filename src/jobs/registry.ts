@@ -1,5 +1,4 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import type { Health } from '../admin/health.types.ts';
 import type { StripeCache } from '../checkout/stripeCache.ts';
 import type { Database, RedisStore } from '../core/ports.ts';
 import { checkConsistency, checkEverything } from '../credits/checkConsistency.ts';
@@ -28,7 +27,7 @@ export interface RegistryDeps {
     writeBalanceNotices(shouldStop: () => boolean): Promise<Record<string, number>>;
   };
   dunning: DunningDeps;
-  health: Pick<Health, 'check'>;
+  health: { check(): Promise<object> };
   reconcile: Pick<Reconcile, 'run' | 'resume'>;
   /** Whether the clean-up spares events that wrote entries. */
   keepPayloads: boolean;

@@ -1,4 +1,10 @@
-import type { NotificationData, NotificationKind } from './kinds.ts';
+import { z } from 'zod';
+import {
+  MailDataError,
+  NOTIFICATION_DATA,
+  type NotificationData,
+  type NotificationKind,
+} from './kinds.ts';
 import { creditsText, day, figure, money, oneLine, webAddress } from './plainText.ts';
 
 /** Who writes to the reader. */
@@ -265,7 +271,11 @@ const claimLink: Writer<'claim_link'> = (data, brand) => ({
   action:
     data.token === null
       ? null
-      : actionOf('Claim your credits', `${account(brand)}#claim=${data.token}`, account(brand)),
+      : actionOf(
+          'Claim your credits',
+          `${brand.publicUrl}/claim#purchase=${data.token}`,
+          account(brand),
+        ),
   links: [],
   reason: `You receive this because this address was given when paying ${brand.name}.`,
 });
@@ -281,11 +291,18 @@ const WRITERS: { [Kind in NotificationKind]: Writer<Kind> } = {
   claim_link: claimLink,
 };
 
-export function writeMail<Kind extends NotificationKind>(
-  kind: Kind,
-  data: NotificationData[Kind],
-  brand: Brand,
-): MailContent {
-  const content = WRITERS[kind](data, { ...brand, name: shown(brand.name) });
+/**
+ * What a message says; without React Email, which only its HTML needs. Errors: `MailDataError` when
+ * the data is not what its kind is told with.
+ */
+export function writeMail(kind: NotificationKind, data: unknown, brand: Brand): MailContent {
+  const parsed = NOTIFICATION_DATA[kind].safeParse(data);
+  if (!parsed.success) {
+    throw new MailDataError(
+      `The data of a message of kind ${kind} is not right:\n${z.prettifyError(parsed.error)}`,
+    );
+  }
+  const write = WRITERS[kind] as Writer<NotificationKind>;
+  const content = write(parsed.data, { ...brand, name: shown(brand.name) });
   return { ...content, subject: oneLine(content.subject, 200) };
 }

@@ -1,10 +1,10 @@
 import type { Random } from '../core/backoff.ts';
-import type { Clock, Database, Json, Logger } from '../core/ports.ts';
+import type { Database, Json, Logger } from '../core/ports.ts';
 import type { AlertMessage, AlertPoster } from './alertChannels.ts';
 import type { Alerts } from './alerts.ts';
 import { isMailDataError, isNotificationKind, type NotificationKind } from './kinds.ts';
 import { loadMailer } from './loadMailer.ts';
-import type { Brand } from './mailContent.ts';
+import { type Brand, writeMail } from './mailContent.ts';
 import { claimMessages, type Ending, finishMessage, type LeasedMessage } from './outbox.ts';
 import { mailAddress } from './plainText.ts';
 import { isSendError, type MailTransport, SEND_SECONDS_MAX, SendError } from './transport.ts';
@@ -23,7 +23,6 @@ const LEASE_SECONDS = SEND_SECONDS_MAX * 4 + 60;
 
 export interface SendDeps {
   db: Database;
-  clock: Clock;
   logger: Logger;
   random: Random;
   /** Null: mails are kept in the outbox, where people read them. */
@@ -129,10 +128,12 @@ async function sendMail(deps: SendDeps, message: LeasedMessage): Promise<Ending>
     throw new SendError('The address is not that of one mailbox.', { permanent: true });
   }
   const links = await linksOf(deps, kind, message);
-  const { renderMail } = await loadMailer();
-  const mail = await renderMail(kind, { ...message.data, ...links }, brand());
-  const ending = { subject: mail.subject, progress: links };
+  const data = { ...message.data, ...links };
+  const ending = { subject: writeMail(kind, data, brand()).subject, progress: links };
+  // Whoever looks at it has it drawn then.
   if (transport === null) return { ...ending, outcome: 'kept', transport: 'outbox' };
+  const { renderMail } = await loadMailer();
+  const mail = await renderMail(kind, data, brand());
   try {
     const { providerId } = await transport.send({
       ...mail,

@@ -6,7 +6,8 @@ import type { DisputeView } from './resources/disputeView.ts';
 import type { RefundView } from './resources/refundView.ts';
 import type { Secrets } from './secrets.ts';
 
-const CALL_TIMEOUT_MS = 10_000;
+/** Generous, for a process that is busy with a year: it only bounds how long a hung one is waited for. */
+const CALL_TIMEOUT_MS = 60_000;
 /** Of one piece of an advance: it may wait for endpoints that do not answer. */
 const ADVANCE_TIMEOUT_MS = 300_000;
 /** Pieces of one advance; with the steps of each a bound on what one call may set in motion. */

@@ -41,13 +41,14 @@ export async function effectsOfSubscription(
 /** What the reading, and an invoice read with it, say about dunning. */
 function dunningOf(
   { catalogue, clock }: SettlementBase,
-  { userId, subscription, effects }: SubscriptionReading,
+  { userId, planName, subscription, effects }: SubscriptionReading,
   invoice: Stripe.Invoice | null,
 ): Effect[] {
   if (userId === null) return [];
   const state = effects.find((effect) => effect.kind === 'subscription_state');
   const plan = state?.state.plan ?? null;
-  return dunningEffects({ catalogue, userId, plan, subscription, invoice, at: clock.now() });
+  const at = clock.now();
+  return dunningEffects({ catalogue, userId, plan, planName, subscription, invoice, at });
 }
 
 async function effectsOfSession(

@@ -4,6 +4,8 @@ import { assemble } from '../compose/assemble.ts';
 import { openStripeAccount } from '../compose/openStripeAccount.ts';
 import type { Settings } from '../config.ts';
 import { type Logger, systemClock } from '../core/ports.ts';
+import type { Metrics } from '../observability/metrics.ts';
+import { noObservers } from '../observability/observers.ts';
 import { guardRedis } from '../redis/guardedRedis.ts';
 import { createUpstashRedis } from '../redis/upstashRedis.ts';
 import { createSupabaseDatabase } from '../supabase/supabaseDatabase.ts';
@@ -21,6 +23,7 @@ export function composeVercel(settings: Settings, logger: Logger): express.Expre
   }
   const { publicUrl } = http;
   const store = createUpstashRedis(upstash);
+  let metrics: Promise<Metrics> | undefined;
   const { app } = assemble({
     settings,
     logger,
@@ -34,6 +37,14 @@ export function composeVercel(settings: Settings, logger: Logger): express.Expre
     publicUrl: () => publicUrl,
     runAfterResponse: waitUntil,
     sweepAfterWebhooks: true,
+    // An instance lives for minutes and is scraped by chance: only what the tables say counts here,
+    // and its library (140 ms to load) waits for the first scrape.
+    metrics: { observers: noObservers, open: () => (metrics ??= openMetrics()) },
   });
   return app;
+}
+
+async function openMetrics(): Promise<Metrics> {
+  const { createMetrics } = await import('../observability/metrics.ts');
+  return createMetrics(new Set());
 }

@@ -13,7 +13,17 @@ import { claimEvents, failEvent, type LeasedEvent } from './inbox.ts';
 import { readStoredEvent } from './stripeEvent.ts';
 
 export type ProcessDeps = DispatchDeps &
-  EffectsDeps & { random: Random; stripeCache: Pick<StripeCache, 'read' | 'forget'> };
+  EffectsDeps & {
+    random: Random;
+    stripeCache: Pick<StripeCache, 'read' | 'forget'>;
+    /** Told of the end of each attempt. `lagSeconds`: since Stripe created the event, if applied. */
+    observeEvent?: (event: {
+      type: string;
+      outcome: ProcessOutcome;
+      attempt: number;
+      lagSeconds: number | null;
+    }) => void;
+  };
 
 /** How the work on one event ended; `stale`: somebody else has the lease by now. */
 export type ProcessOutcome = 'applied' | 'ignored' | 'parked' | 'failed' | 'dead' | 'stale';
@@ -46,6 +56,20 @@ async function attempt(
   deps: ProcessDeps,
   leased: LeasedEvent,
 ): Promise<{ outcome: ProcessOutcome; waiting: boolean }> {
+  const { outcome, waiting, createdAt } = await tryOnce(deps, leased);
+  const { event_type: type, attempt: number } = leased;
+  const lagSeconds =
+    outcome === 'applied' && createdAt !== undefined
+      ? Math.max(0, (deps.clock.now().getTime() - createdAt.getTime()) / 1000)
+      : null;
+  deps.observeEvent?.({ type, outcome, attempt: number, lagSeconds });
+  return { outcome, waiting };
+}
+
+async function tryOnce(
+  deps: ProcessDeps,
+  leased: LeasedEvent,
+): Promise<{ outcome: ProcessOutcome; waiting: boolean; createdAt?: Date }> {
   const { logger } = deps;
   const event = { id: leased.event_id, fence: leased.fence };
   const fields = {
@@ -59,7 +83,7 @@ async function attempt(
     if (outcome === 'stale') logger.warn('Lease lost; another worker has the event', fields);
     if (outcome === 'parked') logger.warn(`Event ${event.id} is parked: ${reason}`, fields);
     if (outcome === 'ignored') logger.info(`Event ${event.id} is ignored: ${reason}`, fields);
-    return { outcome, waiting: applied.waiting };
+    return { outcome, waiting: applied.waiting, createdAt: applied.createdAt };
   } catch (error) {
     logger.error(`Failed to handle ${leased.event_type}`, { ...fields, error });
     const failure = classifyFailure(error);
@@ -78,13 +102,16 @@ async function decideAndApply(
   deps: ProcessDeps,
   leased: LeasedEvent,
   event: { id: string; fence: number },
-): Promise<AppliedEffects & { outcome: Exclude<AppliedEffects['outcome'], 'read_again'> }> {
+): Promise<
+  AppliedEffects & { outcome: Exclude<AppliedEffects['outcome'], 'read_again'>; createdAt: Date }
+> {
   for (let reading = 1; reading <= READINGS_MAX; reading += 1) {
-    const effects = await dispatch(deps, readStoredEvent(leased, deps.livemode));
+    const stored = readStoredEvent(leased, deps.livemode);
+    const effects = await dispatch(deps, stored);
     const applied = await applyEffects(deps, event, effects);
     if (effects.some(isPriceChange)) deps.stripeCache.forget();
     const { outcome } = applied;
-    if (outcome !== 'read_again') return { ...applied, outcome };
+    if (outcome !== 'read_again') return { ...applied, outcome, createdAt: stored.createdAt };
   }
   throw new PurserError('in_progress', {
     detail: `The payment or subscription was changed by others ${READINGS_MAX} times while this event was worked on.`,

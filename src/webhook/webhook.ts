@@ -9,6 +9,8 @@ export type WebhookDeps = ProcessDeps &
   SignatureDeps & {
     /** The work on an event follows its 200. */
     runAfterResponse: RunAfterResponse;
+    /** Told of each delivery that is in the inbox. */
+    observeDelivery?: (delivery: { duplicate: boolean }) => void;
   };
 
 /**
@@ -56,7 +58,9 @@ export function createWebhook(deps: WebhookDeps): Webhook {
         void job.finally(() => underWay.delete(job));
         deps.runAfterResponse(job);
       }
-      return { received: true, duplicate: received.outcome === 'duplicate' };
+      const duplicate = received.outcome === 'duplicate';
+      deps.observeDelivery?.({ duplicate });
+      return { received: true, duplicate };
     },
     retry: (request, actor) => requeueEvents(deps.db, request, actor),
     async idle() {

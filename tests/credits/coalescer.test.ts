@@ -178,7 +178,7 @@ describe('answers', () => {
       const user = first[who] ?? '';
       oneByOne.push(await seen(user, consume(alone, user, amount, key)));
     }
-    expect(alone.calls).toEqual(SPENDS.map(() => ({ operations: 1, alone: true })));
+    expect(alone.calls).toEqual(SPENDS.map(() => ({ operations: 1, alone: true, waiting: 0 })));
 
     const together = open();
     const second = await cast();
@@ -192,7 +192,9 @@ describe('answers', () => {
       }),
     );
     await Promise.all(ahead);
-    expect(together.calls.slice(5)).toEqual([{ operations: SPENDS.length, alone: false }]);
+    expect(together.calls.slice(5)).toEqual([
+      { operations: SPENDS.length, alone: false, waiting: 0 },
+    ]);
     expect(batched).toEqual(oneByOne);
     const words = batched.map((answer) =>
       'code' in answer ? answer.code : answer.replayed ? 'replayed' : answer.answer.outcome,
@@ -232,7 +234,7 @@ describe('a spend that comes by itself', () => {
     const world = open();
     const user = await holder();
     for (let n = 0; n < 5; n += 1) await consume(world, user, 1, `k${n}`);
-    expect(world.calls).toEqual(Array(5).fill({ operations: 1, alone: true }));
+    expect(world.calls).toEqual(Array(5).fill({ operations: 1, alone: true, waiting: 0 }));
   });
 });
 

@@ -117,6 +117,7 @@ const GOOD_CALLS: Record<
   exportUserStatement: { path: '/api/users/u1/statement.csv', headers: bearer(SERVICE_KEY) },
   runDueJobs: { path: '/api/cron/tick', headers: bearer(CRON_SECRET) },
   runCronJob: { path: '/api/cron/webhook-sweep', headers: bearer(CRON_SECRET) },
+  getMetrics: { path: '/metrics', headers: bearer(ADMIN_KEY) },
   listJobs: { path: '/api/admin/jobs', headers: bearer(ADMIN_KEY) },
   runJob: { path: '/api/admin/jobs/webhook-sweep/run', headers: bearer(ADMIN_KEY) },
   getPayment: { path: '/api/admin/payments/pi_1', headers: bearer(ADMIN_KEY) },

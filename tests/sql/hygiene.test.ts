@@ -155,6 +155,7 @@ const FUNCTIONS = [
   'mark_webhook_processed',
   'move_event_cursor',
   'note_reconciliation_finding',
+  'operations_metrics',
   'purser_schema_version',
   'raise_alert',
   'read_stripe_cache',

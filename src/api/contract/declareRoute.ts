@@ -15,6 +15,8 @@ export type RouteAuth =
   | 'service'
   | 'admin'
   | 'cron'
+  /** A scraper's key, or one of a service or an admin. */
+  | 'metrics'
   /** Authenticated by the signature in the body's headers, checked by the webhook domain. */
   | 'webhook';
 

@@ -93,6 +93,24 @@ export const runJob = declareRoute({
   errors: ['not_found', 'dependency_down'],
 });
 
+export const getMetrics = declareRoute({
+  id: 'getMetrics',
+  method: 'get',
+  path: '/metrics',
+  tag: 'Admin',
+  summary: 'Counters and gauges for Prometheus',
+  description:
+    'What this process has seen, and what the tables say (the same in every process, read at most every 10 s). docs/metrics.md lists every series.',
+  auth: 'metrics',
+  responses: {
+    200: {
+      description: 'The text format of Prometheus.',
+      contentType: 'text/plain; version=0.0.4; charset=utf-8',
+    },
+  },
+  errors: [],
+});
+
 export const getHealth = declareRoute({
   id: 'getHealth',
   method: 'get',

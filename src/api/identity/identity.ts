@@ -13,7 +13,7 @@ export interface UserIdentity {
 }
 
 export interface KeyIdentity {
-  kind: 'service' | 'admin' | 'cron';
+  kind: 'service' | 'admin' | 'cron' | 'metrics';
   actor: string;
 }
 

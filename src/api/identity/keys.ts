@@ -18,7 +18,7 @@ const fingerprintOf = (digest: Buffer): string => digest.toString('hex').slice(0
  * nor how much of a guess was right can be measured.
  */
 export function createKeyRing(keys: Settings['keys']): KeyRing {
-  const known = (['service', 'admin', 'cron'] as const).flatMap((kind) =>
+  const known = (['service', 'admin', 'cron', 'metrics'] as const).flatMap((kind) =>
     keys[kind].map((key) => {
       const digest = digestOf(key);
       return { digest, identity: { kind, actor: `${kind}:${fingerprintOf(digest)}` } as const };

@@ -29,7 +29,7 @@ function costsOf(deps: AppDeps, operations: Priced[]): number[] {
 }
 
 export const consumeBatchRoutes = [
-  defineRoute(consumeCreditsBatch, async (deps, { body: { operations }, query }) => {
+  defineRoute(consumeCreditsBatch, async (deps, { body: { operations }, query, response }) => {
     const costs = costsOf(deps, operations);
     const spends = operations.map((operation, index) => ({
       userId: operation.user_id,
@@ -38,8 +38,10 @@ export const consumeBatchRoutes = [
       description: operation.description,
       metadata: operation.metadata,
     }));
-    return mutateMoney(deps, query, async ({ credits }) => ({
-      answer: { results: await credits.consumeBatch(spends) },
-    }));
+    return mutateMoney(deps, query, async ({ credits }) => {
+      const results = await credits.consumeBatch(spends);
+      response.locals.replays = results.filter(({ outcome }) => outcome === 'replayed').length;
+      return { answer: { results } };
+    });
   }),
 ];

@@ -1,5 +1,6 @@
+import { Readable } from 'node:stream';
 import { PurserError } from '../../core/errors.ts';
-import { getHealth, getReadiness } from '../contract/operations.ts';
+import { getHealth, getMetrics, getReadiness } from '../contract/operations.ts';
 import { type Answer, defineRoute } from '../defineRoute.ts';
 import type { AppDeps, HealthChecks } from '../deps.ts';
 
@@ -79,4 +80,8 @@ export const healthRoutes = [
     async (): Promise<Answer<{ status: 'ok' }>> => ({ body: { status: 'ok' } }),
   ),
   defineRoute(getReadiness, readiness),
+  defineRoute(getMetrics, async ({ metrics }) => {
+    const { contentType, body } = await metrics.render();
+    return { stream: Readable.from([body]), headers: { 'Content-Type': contentType } };
+  }),
 ];

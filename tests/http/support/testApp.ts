@@ -514,6 +514,12 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     subscriptionHealth: domains.subscriptionHealth,
     reconcile: domains.reconcile,
     jobs: domains.jobs,
+    metrics: {
+      render: async () => ({
+        contentType: 'text/plain; version=0.0.4; charset=utf-8',
+        body: 'purser 1\n',
+      }),
+    },
     catalogue: {
       cost(feature, units) {
         if (feature === 'image') return 5 * units;
