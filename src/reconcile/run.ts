@@ -135,7 +135,7 @@ async function begin(
     return {
       ...common,
       lease: null,
-      by: { runId: null, actor, reason: null, dryRun },
+      by: { runId: null, actor, reason: null, dryRun, foreseen: new Set() },
       since: since ?? null,
       until,
       extent,
@@ -158,7 +158,7 @@ async function begin(
   return {
     ...common,
     lease: { id: run.id, fence, leaseSeconds: LEASE_SECONDS },
-    by: { runId: run.id, actor, reason: null, dryRun },
+    by: { runId: run.id, actor, reason: null, dryRun, foreseen: new Set() },
     since: run.since,
     until: Math.floor(Date.parse(run.compared_until) / 1000),
     extent: begun,

@@ -141,14 +141,18 @@ export async function openDunningWorld(
         if (status !== 200) throw new Error(`${event.type}: ${status} ${JSON.stringify(body)}`);
       }
       const ids = [...new Set(events.map(({ id }) => id))];
-      await waitFor(async () => {
-        const [row] = await database.query<{ left: number }>(
-          `select count(*)::int as left from stripe_webhook_events
+      await waitFor(
+        async () => {
+          const [row] = await database.query<{ left: number }>(
+            `select count(*)::int as left from stripe_webhook_events
            where stripe_event_id = any ($1) and status not in ('processed', 'ignored')`,
-          [ids],
-        );
-        return row?.left === 0;
-      }, `${ids.length} events`);
+            [ids],
+          );
+          return row?.left === 0;
+        },
+        `${ids.length} events`,
+        90,
+      );
     },
     async run() {
       const { status, body } = await stack.call('GET', '/api/cron/dunning', {
