@@ -103,7 +103,11 @@ async function request(
 ): Promise<unknown> {
   const { status, text } = await exchange(url, `${url}${target}`, {
     method,
-    signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
+    // A change that was sent is waited for, also after Ctrl-C: its answer says what to undo.
+    signal: AbortSignal.any([
+      ...(method === 'GET' ? [signal] : []),
+      AbortSignal.timeout(ANSWER_MS),
+    ]),
     redirect: 'manual',
     headers: {
       authorization: `Bearer ${key}`,

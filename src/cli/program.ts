@@ -39,7 +39,6 @@ export async function runCli(args: readonly string[], terminal: Terminal): Promi
   for (const add of [addDoctor, addMigrate, addEvents, addReplay, addReconcile, addUser, addDemo]) {
     add(program, run);
   }
-  inherit(program);
   try {
     if (args.length === 0) {
       program.outputHelp();
@@ -49,14 +48,6 @@ export async function runCli(args: readonly string[], terminal: Terminal): Promi
     return code;
   } catch (error) {
     return told(error, terminal);
-  }
-}
-
-/** Subcommands take how errors and output are handled from the program. */
-function inherit(command: Command): void {
-  for (const sub of command.commands) {
-    sub.copyInheritedSettings(command);
-    inherit(sub);
   }
 }
 

@@ -1,4 +1,10 @@
-import type { NotificationData, NotificationKind } from './kinds.ts';
+import { z } from 'zod';
+import {
+  MailDataError,
+  NOTIFICATION_DATA,
+  type NotificationData,
+  type NotificationKind,
+} from './kinds.ts';
 import { creditsText, day, figure, money, oneLine, webAddress } from './plainText.ts';
 
 /** Who writes to the reader. */
@@ -285,11 +291,18 @@ const WRITERS: { [Kind in NotificationKind]: Writer<Kind> } = {
   claim_link: claimLink,
 };
 
-export function writeMail<Kind extends NotificationKind>(
-  kind: Kind,
-  data: NotificationData[Kind],
-  brand: Brand,
-): MailContent {
-  const content = WRITERS[kind](data, { ...brand, name: shown(brand.name) });
+/**
+ * What a message says; without React Email, which only its HTML needs. Errors: `MailDataError` when
+ * the data is not what its kind is told with.
+ */
+export function writeMail(kind: NotificationKind, data: unknown, brand: Brand): MailContent {
+  const parsed = NOTIFICATION_DATA[kind].safeParse(data);
+  if (!parsed.success) {
+    throw new MailDataError(
+      `The data of a message of kind ${kind} is not right:\n${z.prettifyError(parsed.error)}`,
+    );
+  }
+  const write = WRITERS[kind] as Writer<NotificationKind>;
+  const content = write(parsed.data, { ...brand, name: shown(brand.name) });
   return { ...content, subject: oneLine(content.subject, 200) };
 }

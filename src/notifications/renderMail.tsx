@@ -1,11 +1,5 @@
 import { render } from '@react-email/components';
-import { z } from 'zod';
-import {
-  MailDataError,
-  NOTIFICATION_DATA,
-  type NotificationData,
-  type NotificationKind,
-} from './kinds.ts';
+import type { NotificationKind } from './kinds.ts';
 import { MailLayout } from './MailLayout.tsx';
 import { type Brand, type MailContent, writeMail } from './mailContent.ts';
 
@@ -15,19 +9,13 @@ export interface RenderedMail {
   text: string;
 }
 
-/** Errors: `MailDataError` when the data is not what its kind is told with. */
+/** Errors: `MailDataError`. */
 export async function renderMail(
   kind: NotificationKind,
   data: unknown,
   brand: Brand,
 ): Promise<RenderedMail> {
-  const parsed = NOTIFICATION_DATA[kind].safeParse(data);
-  if (!parsed.success) {
-    throw new MailDataError(
-      `The data of a message of kind ${kind} is not right:\n${z.prettifyError(parsed.error)}`,
-    );
-  }
-  const content = writeMail(kind, parsed.data as NotificationData[typeof kind], brand);
+  const content = writeMail(kind, data, brand);
   return {
     subject: content.subject,
     html: await render(<MailLayout content={content} brand={brand} />),

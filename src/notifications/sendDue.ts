@@ -4,7 +4,7 @@ import type { AlertMessage, AlertPoster } from './alertChannels.ts';
 import type { Alerts } from './alerts.ts';
 import { isMailDataError, isNotificationKind, type NotificationKind } from './kinds.ts';
 import { loadMailer } from './loadMailer.ts';
-import type { Brand } from './mailContent.ts';
+import { type Brand, writeMail } from './mailContent.ts';
 import { claimMessages, type Ending, finishMessage, type LeasedMessage } from './outbox.ts';
 import { mailAddress } from './plainText.ts';
 import { isSendError, type MailTransport, SEND_SECONDS_MAX, SendError } from './transport.ts';
@@ -128,10 +128,12 @@ async function sendMail(deps: SendDeps, message: LeasedMessage): Promise<Ending>
     throw new SendError('The address is not that of one mailbox.', { permanent: true });
   }
   const links = await linksOf(deps, kind, message);
-  const { renderMail } = await loadMailer();
-  const mail = await renderMail(kind, { ...message.data, ...links }, brand());
-  const ending = { subject: mail.subject, progress: links };
+  const data = { ...message.data, ...links };
+  const ending = { subject: writeMail(kind, data, brand()).subject, progress: links };
+  // Whoever looks at it has it drawn then.
   if (transport === null) return { ...ending, outcome: 'kept', transport: 'outbox' };
+  const { renderMail } = await loadMailer();
+  const mail = await renderMail(kind, data, brand());
   try {
     const { providerId } = await transport.send({
       ...mail,

@@ -32,6 +32,8 @@ export interface JudgedBy {
   actor: string;
   reason: string | null;
   dryRun: boolean;
+  /** What a dry run has foreseen so far: an invoice says nothing new of a session that was. */
+  foreseen: Set<string>;
 }
 
 /**
@@ -50,7 +52,7 @@ export async function judge(
     for (let reading = 1; reading <= READINGS_MAX; reading += 1) {
       const effects = await effectsOf(deps, suspect.settle);
       const outcome = by.dryRun
-        ? await foresee(deps, suspect, effects)
+        ? await foresee(deps, by, suspect, effects)
         : await heal(deps, by, suspect, effects);
       switch (outcome) {
         case 'read_again':
@@ -59,7 +61,7 @@ export async function judge(
           return null;
         case 'repaired':
         case 'would_repair':
-          return { ...findingOf(suspect, suspect.code), outcome };
+          return { ...findingOf(withUser(suspect, effects), suspect.code), outcome };
         case 'unassigned':
           return leave(
             deps,
@@ -92,6 +94,16 @@ export function leaveFailed(
   error: PurserError,
 ): Promise<Difference> {
   return leave(deps, by, withError(suspect, error), 'settlement_failed');
+}
+
+/** What settles it knows whose it is, where the object itself did not say. */
+function withUser(suspect: Suspect, effects: Effect[]): Suspect {
+  for (const effect of effects) {
+    if (effect.kind === 'grant' || effect.kind === 'subscription_state') {
+      return { ...suspect, userId: effect.user_id };
+    }
+  }
+  return suspect;
 }
 
 function withError(suspect: Suspect, error: PurserError): Suspect {
@@ -137,7 +149,7 @@ async function heal(
       p_run_id: by.runId,
       p_actor: by.actor,
       p_reason: by.reason,
-      p_finding: storableJson(findingOf(suspect, suspect.code)) as Json,
+      p_finding: storableJson(findingOf(withUser(suspect, effects), suspect.code)) as Json,
       p_effects: storableJson(effects) as Json[],
     },
     // A repeat after a lost answer would find its own work and say that there was nothing to do.
@@ -151,8 +163,19 @@ async function heal(
 }
 
 /** What `heal` would do, from what stands in the books; writes nothing. */
-async function foresee(deps: JudgeDeps, suspect: Suspect, effects: Effect[]): Promise<Judgement> {
+async function foresee(
+  deps: JudgeDeps,
+  { foreseen }: JudgedBy,
+  suspect: Suspect,
+  effects: Effect[],
+): Promise<Judgement> {
   let judgement: Judgement = 'nothing';
+  /** False when something foreseen before leads to it already. */
+  const isNews = (keys: string[]) => {
+    const isKnown = keys.some((key) => foreseen.has(key));
+    for (const key of keys) foreseen.add(key);
+    return !isKnown;
+  };
   for (const effect of effects) {
     if (effect.kind === 'park') return 'unassigned';
     if (effect.kind === 'payment_state') {
@@ -173,14 +196,17 @@ async function foresee(deps: JudgeDeps, suspect: Suspect, effects: Effect[]): Pr
       const owners = new Set([...sources.values()].map((row) => row.transaction_id));
       const users = [...sources.values()].map((row) => row.user_id);
       if (owners.size > 1 || users.some((user) => user !== effect.user_id)) return 'conflict';
-      if (owners.size === 1) continue;
+      if (owners.size === 1 || !isNews(effect.sources)) continue;
     }
     const { outcome } = await deps.db.rpc<{ outcome: string }>('get_credit_balance', {
       p_user_id: effect.user_id,
     });
     if (outcome !== 'found') return 'unassigned';
-    if (suspect.settle?.kind === 'subscription' || effect.kind === 'grant') {
+    if (effect.kind === 'grant') {
       judgement = 'would_repair';
+    } else if (isNews([`subscription:${effect.subscription_id}`])) {
+      // On its way to a grant the state is written as well, and is no difference of its own.
+      if (suspect.settle?.kind === 'subscription') judgement = 'would_repair';
     }
   }
   return judgement;

@@ -46,6 +46,8 @@ export async function compareCopies(
 ): Promise<Difference[]> {
   const { db, redis, clock, pause } = deps;
   const nowMs = () => clock.now().getTime();
+  // What was healed just now is on its way.
+  await deps.mirror.idle();
   const found = await findMirrorDrifts({ db, redis, nowMs, pause }, users);
   if (by.dryRun) {
     return found.drifts.map((drift) => ({ ...findingOf(drift), outcome: 'would_repair' }));

@@ -69,7 +69,13 @@ export async function checkUser(deps: RunDeps, userId: string): Promise<UserChec
       deps.logger.warn('The mirror could not be read for a check', { error });
       return null;
     });
-    const by = { runId: null, actor: 'check', reason: null, dryRun: true };
+    const by = {
+      runId: null,
+      actor: 'check',
+      reason: null,
+      dryRun: true,
+      foreseen: new Set<string>(),
+    };
     const { objects, rows, differences } = await settleUser(deps, by, book);
     const state = await deps.db.rpc<ReconciliationState>('get_reconciliation_state', {
       p_user_id: book.user_id,
@@ -110,7 +116,7 @@ export async function fixUser(
       subscriptionId === undefined
         ? null
         : await assign(deps, first, subscriptionId, { actor, reason, dryRun });
-    const by = { runId: null, actor, reason, dryRun };
+    const by = { runId: null, actor, reason, dryRun, foreseen: new Set<string>() };
     const book = await bookOf(deps, userId);
     const { differences } = await settleUser(
       deps,

@@ -91,7 +91,9 @@ export async function openDunningWorld(
     ...(more.wrapDatabase === undefined ? {} : { wrapDatabase: more.wrapDatabase }),
   });
   const { stripe } = stack;
+  /** The newest event at the last look: for each customer, and of all. */
   const seen = new Map<string, string>();
+  let newestSeen: string | undefined;
 
   const world: DunningWorld = {
     stack,
@@ -109,6 +111,7 @@ export async function openDunningWorld(
         payment_method: 'pm_card_visa',
         invoice_settings: { default_payment_method: 'pm_card_visa' },
       });
+      if (newestSeen !== undefined) seen.set(customer.id, newestSeen);
       await stack.call('PUT', `/api/users/${user}`, {
         bearer: SERVICE_KEY,
         body: { email: `${user}@example.com`, stripe_customer_id: customer.id },
@@ -131,7 +134,10 @@ export async function openDunningWorld(
         const owner = object.object === 'customer' ? object.id : object.customer;
         if (owner === customer && Object.hasOwn(HANDLERS, event.type)) found.push(event);
       }
-      if (newest !== undefined) seen.set(customer, newest);
+      if (newest !== undefined) {
+        seen.set(customer, newest);
+        newestSeen = newest;
+      }
       return found.reverse();
     },
     async deliver(events) {
@@ -141,14 +147,18 @@ export async function openDunningWorld(
         if (status !== 200) throw new Error(`${event.type}: ${status} ${JSON.stringify(body)}`);
       }
       const ids = [...new Set(events.map(({ id }) => id))];
-      await waitFor(async () => {
-        const [row] = await database.query<{ left: number }>(
-          `select count(*)::int as left from stripe_webhook_events
+      await waitFor(
+        async () => {
+          const [row] = await database.query<{ left: number }>(
+            `select count(*)::int as left from stripe_webhook_events
            where stripe_event_id = any ($1) and status not in ('processed', 'ignored')`,
-          [ids],
-        );
-        return row?.left === 0;
-      }, `${ids.length} events`);
+            [ids],
+          );
+          return row?.left === 0;
+        },
+        `${ids.length} events`,
+        90,
+      );
     },
     async run() {
       const { status, body } = await stack.call('GET', '/api/cron/dunning', {

@@ -1,5 +1,5 @@
 /** Crashes, outages and rivals: no step is lost, and none is done twice. */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { PurserError } from '../../src/core/errors.ts';
 import type { Database } from '../../src/core/ports.ts';
 import { runDunning } from '../../src/dunning/runDunning.ts';
@@ -20,10 +20,13 @@ const FINAL = 'payment_failed final 7';
 const CANCELED = 'subscription_canceled payment_failed';
 const LEASE_HOURS = 0.1;
 
+/** A lease lost on a busy machine takes a minute to run out. */
+jest.setTimeout(180_000);
+
 const database = testDatabase();
 /** The server's own database, and what happens around its calls. */
 let db: Database;
-let around: (name: string, call: () => Promise<unknown>) => Promise<unknown>;
+let around = (_name: string, call: () => Promise<unknown>): Promise<unknown> => call();
 let world: DunningWorld;
 beforeAll(async () => {
   world = await openDunningWorld(database.current, {
@@ -34,9 +37,6 @@ beforeAll(async () => {
       return { ...opened, db: { ...opened.db, rpc } };
     },
   });
-});
-beforeEach(() => {
-  around = (_name, call) => call();
 });
 // What a test leaves open is not the next one's.
 afterEach(async () => {

@@ -130,7 +130,7 @@ describe('paths and methods', () => {
     },
   );
 
-  it.each(['/.env', '/.git/config', '/package.json', '/metrics', '/src/index.ts'])(
+  it.each(['/.env', '/.git/config', '/package.json', '/src/index.ts'])(
     '%s is 404',
     async (path) => {
       const { app } = testApp();

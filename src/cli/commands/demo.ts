@@ -28,7 +28,7 @@ export const addDemo: AddCommand = (program, run) => {
     .option('--json', 'answer for programs')
     .addHelpText(
       'after',
-      '\nNeeds `npm start` without any setting: everything embedded, payments by the built-in sandbox. No account and no money are involved.',
+      '\nNeeds `npm start` without any setting: everything embedded, payments by the\nbuilt-in sandbox. No account and no money are involved.',
     )
     .action(
       run(async (terminal, { user, json }: Options) => {

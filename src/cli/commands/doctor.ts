@@ -17,7 +17,10 @@ export const addDoctor: AddCommand = (program, run) => {
     .option('--json', 'answer for programs')
     .addHelpText(
       'after',
-      '\nReads the settings of this shell and of .env, and asks the database, Redis, Stripe and the webhook route at PUBLIC_URL. Needs no server; what it cannot look at is skipped with the reason.',
+      `
+Reads the settings of this shell and of .env, and asks the database, Redis,
+Stripe and the webhook route at PUBLIC_URL. Needs no server; what it cannot
+look at is skipped, with the reason.`,
     )
     .action(
       run(async (terminal, options: Options) => {

@@ -100,7 +100,7 @@ async function follow(
   quiet: boolean | undefined,
 ): Promise<'done' | 'canceled'> {
   const path = `/api/admin/stripe/replays/${replayId}`;
-  // Ctrl-C ends the requests of `terminal`'s own client, and here something is still to be said.
+  // Ctrl-C ends what a client of `terminal` asks, and here something is still to be said.
   const client = createClient({ env: terminal.env, signal: new AbortController().signal });
   let state = await client.get<Replay>(path);
   const shown = quiet ? null : startProgress(terminal, state.matched, 'Putting events back');
