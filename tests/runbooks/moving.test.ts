@@ -126,15 +126,7 @@ runbook('moving-from-an-old-handler.md', (page) => {
       // And once more, as somebody does in the dashboard.
       await world.sandbox.resend(await completed(session));
     }
-    await waitFor(
-      async () =>
-        (
-          await database.query(
-            `select 1 from stripe_webhook_events where status in ('received', 'leased', 'failed')`,
-          )
-        ).length === 0,
-      'every event to be worked on',
-    );
+    await world.settled();
     expect(await balances()).toEqual({ ada: 100, bert: 0, cleo: 50, dora: 25 });
     expect([await entries('ada', 'purchase'), await entries('cleo', 'purchase')]).toEqual([2, 1]);
     await page.play(world, 'reconcile');
@@ -235,15 +227,7 @@ runbook('rollback.md', (page) => {
     await page.play(world, '--missed', { when: '2h' });
     await world.waitForBalance('cleo', (before.cleo ?? 0) + 50);
     for (const session of sessions) await world.sandbox.resend(await completed(session));
-    await waitFor(
-      async () =>
-        (
-          await database.query(
-            `select 1 from stripe_webhook_events where status in ('received', 'leased', 'failed')`,
-          )
-        ).length === 0,
-      'every event to be worked on',
-    );
+    await world.settled();
     expect(await balances()).toEqual({ ...before, cleo: (before.cleo ?? 0) + 50 });
     expect((await page.play(world, 'expected, actual')).rows).toEqual([]);
   });

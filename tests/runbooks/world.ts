@@ -47,6 +47,8 @@ export interface World {
   buy(user: string): Promise<string>;
   /** Does something whose events reach nobody. */
   untold<T>(work: () => Promise<T>): Promise<T>;
+  /** Waits until every event has been delivered and worked on, or waits for its next attempt. */
+  settled(): Promise<void>;
   /** Waits until the user has as many credits by the ledger. */
   waitForBalance(user: string, balance: number): Promise<void>;
   /** Stops the server as a deployment does and starts it with other settings, at the same address. */
@@ -105,6 +107,8 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       return body.session_id;
     },
     async untold(work) {
+      // A late event of something else would read the new state from Stripe.
+      await world.settled();
       const { data } = await world.stripe.webhookEndpoints.list();
       const [id = ''] = data.map((endpoint) => endpoint.id);
       await world.stripe.webhookEndpoints.update(id, { disabled: true });
@@ -113,6 +117,20 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       } finally {
         await world.stripe.webhookEndpoints.update(id, { disabled: false });
       }
+    },
+    async settled() {
+      await waitFor(
+        async () =>
+          (await sandbox.deliveries({ status: 'pending' })).every(
+            ({ attempts }) => attempts.length > 0,
+          ) &&
+          (
+            await database.query(
+              `select 1 from stripe_webhook_events where status in ('received', 'leased')`,
+            )
+          ).length === 0,
+        'every event to be worked on',
+      );
     },
     async waitForBalance(user, balance) {
       let last: unknown;
