@@ -138,4 +138,10 @@ export const PACKAGE_RULES: readonly PackageRule[] = [
     typesAnywhere: false,
     fix: 'Call the RedisStore port of src/core/ports.ts.',
   },
+  {
+    packages: ['prom-client'],
+    only: 'src/observability',
+    typesAnywhere: false,
+    fix: 'Take an observer function; src/compose.ts hands in those of src/observability.',
+  },
 ];

@@ -9,7 +9,7 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['stripe_customers', 'checkout_sessions']);
+call purser.make_room(array['stripe_customers', 'checkout_sessions'], array['record_earlier_purchase']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 
@@ -143,6 +143,54 @@ returns jsonb language sql stable security definer set search_path = '' as $$
       'catalogue_id', s.catalogue_id, 'price_id', s.price_id, 'quantity', s.quantity,
       'credits', s.credits, 'state', s.state, 'expires_at', purser.iso(s.expires_at)) from session s),
     'entry', (select jsonb_build_object('user_id', e.user_id, 'amount', e.amount, 'transaction_id', e.id::text) from entry e));
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- record_earlier_purchase: what another handler has credited before Purser came, and the opening
+-- balance therefore holds. From then on Purser knows the object: its events are replayed and never
+-- credited again, and a refund takes back its own credits. The balance stays as it is: a purchase
+-- and an adjustment that takes the same amount away, in one transaction. Where Purser has credited
+-- the object meanwhile, the adjustment takes that second credit back, into debt if it was spent.
+--   p_object   the checkout session (cs_...) or invoice (in_...) it was credited for
+--   p_credits  as many as were credited then
+--   p_at       when that was (default: now)
+--   p_payment  the payment (pi_...), if known; otherwise it is learned from the object's next event
+-- Answers {outcome: applied | replayed | conflict | not_found, user_id, object}. conflict: the object
+-- has paid for an entry of another user; nothing was written.
+-- Idempotent. Locks: the user row.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.record_earlier_purchase(
+  p_user_id text, p_object text, p_credits bigint, p_at timestamptz default null, p_payment text default null)
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
+declare
+  v_key text;
+  v_grant jsonb;
+  v_taken jsonb;
+begin
+  if p_object is null or p_object !~ '^(cs|in)_\w{1,200}$' then
+    perform purser.raise_error(400, 'invalid_request', format(
+      '%s is neither a checkout session (cs_...) nor an invoice (in_...).', coalesce(p_object, 'null')));
+  end if;
+  if p_payment is not null and p_payment !~ '^(pi|ch|py)_\w{1,200}$' then
+    perform purser.raise_error(400, 'invalid_request', format('%s is not a payment (pi_...).', p_payment));
+  end if;
+  v_key := case when starts_with(p_object, 'cs_') then 'checkout:' else 'invoice:' end || p_object;
+  v_grant := public.grant_credits(
+    p_user_id, 'purchase', v_key, jsonb_build_array(jsonb_build_object('credits', p_credits)),
+    to_jsonb(array_remove(array[v_key, 'payment:' || p_payment], null)),
+    p_description => 'Credited before Purser', p_metadata => '{"before_purser": true}', p_event_at => p_at,
+    p_stripe_session_id => case when starts_with(p_object, 'cs_') then p_object end,
+    p_stripe_payment_intent_id => case when starts_with(p_payment, 'pi_') then p_payment end,
+    p_stripe_invoice_id => case when starts_with(p_object, 'in_') then p_object end);
+  if v_grant ->> 'outcome' in ('applied', 'replayed') then
+    -- What was granted, also where Purser's own price differs from what the old row says.
+    v_taken := public.adjust_credits(
+      p_user_id, -(v_grant ->> 'amount')::bigint, 'before-purser:' || p_object,
+      format('%s is in the opening balance already', p_object), 'migration', p_allow_debt => true);
+  end if;
+  return jsonb_build_object(
+    'outcome', coalesce(v_taken ->> 'outcome', v_grant ->> 'outcome'), 'user_id', p_user_id, 'object', p_object);
+end
 $$;
 
 -- Moves the state of a session forward; a late message never moves it back. Inside effects only.

@@ -213,6 +213,87 @@ begin
 end
 $$;
 
+-- Opens the case of a failing invoice, with the step that is due at once. False: it has one, or was
+-- paid: credits of an invoice are proof of that, whatever was read before. See purser.note_dunning.
+create or replace function purser.open_dunning_case(p_effect jsonb, p_actor text, p_at timestamptz)
+returns boolean language plpgsql set search_path = '' as $$
+declare
+  v_invoice jsonb := p_effect -> 'invoice';
+  -- Stripe's clock may be a little ahead of ours, and the sandbox's is when it was advanced: what has
+  -- failed has failed by now, or its first mail would wait.
+  v_failed_at timestamptz := least((p_effect -> 'invoice' ->> 'failed_at')::timestamptz, p_at);
+  v_case public.dunning_cases;
+begin
+  if exists (select from public.credit_sources s where s.source_key = 'invoice:' || (v_invoice ->> 'id')) then
+    return false;
+  end if;
+  insert into public.dunning_cases (user_id, stripe_invoice_id, stripe_subscription_id, stripe_customer_id, failed_at, steps,
+    next_step, due_at, plan_name, invoice_number, invoice_url, amount, currency, attempt_count, next_payment_attempt, seen_at)
+  values (
+    coalesce((select s.user_id from public.subscription s where s.stripe_subscription_id = p_effect ->> 'subscription_id'),
+      purser.user_key(p_effect ->> 'user_id')),
+    v_invoice ->> 'id', p_effect ->> 'subscription_id', p_effect ->> 'customer_id', v_failed_at,
+    purser.dunning_steps(p_effect -> 'schedule', v_failed_at), 1,
+    v_failed_at + make_interval(days => (p_effect -> 'schedule' -> 0 ->> 'day')::integer),
+    p_effect ->> 'plan_name', v_invoice ->> 'number', v_invoice ->> 'url', (v_invoice ->> 'amount')::bigint,
+    v_invoice ->> 'currency', (v_invoice ->> 'attempt_count')::integer, (v_invoice ->> 'next_payment_attempt')::timestamptz, p_at)
+  on conflict (stripe_invoice_id) do nothing
+  returning * into v_case;
+  if v_case.id is null then
+    return false;
+  end if;
+  perform purser.audit_dunning(p_actor, 'dunning_opened', null, null, v_case,
+    jsonb_build_object('amount', v_case.amount, 'currency', v_case.currency, 'failed_at', purser.iso(v_case.failed_at)));
+  if v_case.due_at <= p_at and v_case.steps -> 0 ->> 'action' = 'mail' then
+    perform purser.save_dunning_case(purser.send_dunning_mail(v_case, p_actor, p_at));
+  end if;
+  return true;
+end
+$$;
+
+-- Ends the cases of a subscription that has ended, with one mail where it ended unpaid. False: there
+-- was none. See purser.note_dunning.
+create or replace function purser.end_dunning_of_subscription(p_effect jsonb, p_actor text, p_at timestamptz)
+returns boolean language plpgsql set search_path = '' as $$
+declare
+  v_invoice jsonb := p_effect -> 'invoice';
+  v_subscription jsonb := p_effect -> 'subscription';
+  v_case public.dunning_cases;
+  v_any boolean := false;
+begin
+  for v_case in
+    select * from public.dunning_cases c
+    where c.stripe_subscription_id = p_effect ->> 'subscription_id' and c.ended_at is null order by c.id
+  loop
+    if v_invoice ->> 'verdict' = 'paid' and v_case.stripe_invoice_id = v_invoice ->> 'id' then
+      -- Paid in the moment in which it was canceled: only a person can make that good.
+      v_case.paid_at := coalesce((v_invoice ->> 'paid_at')::timestamptz, p_at);
+      perform purser.record_finding('dunning_canceled_paid', v_case.stripe_subscription_id, v_case.user_id,
+        jsonb_build_object('invoice_id', v_case.stripe_invoice_id, 'case_id', v_case.id,
+          'proposal', 'The invoice was paid while the subscription was being canceled: refund it, or subscribe the user again.'));
+    end if;
+    if v_case.state = 'canceling' or coalesce((v_subscription ->> 'ended_unpaid')::boolean, false) then
+      perform purser.enqueue_notification(jsonb_build_object(
+        'key', 'subscription_canceled:' || v_case.stripe_subscription_id, 'notification', 'subscription_canceled',
+        'user_id', v_case.user_id,
+        'data', jsonb_build_object('plan_name', coalesce(p_effect ->> 'plan_name', v_case.plan_name),
+          'ended_at', coalesce(v_subscription ->> 'ended_at', purser.iso(p_at)), 'reason', 'payment_failed')));
+      if v_case.state = 'canceling' then
+        v_case := purser.dunning_step_over(v_case, 'done', null, p_at);
+        v_case := purser.end_dunning_case(v_case, 'canceled', 'canceled_by_purser', p_actor, null, p_at);
+      else
+        v_case := purser.end_dunning_case(v_case, 'canceled', 'canceled_by_stripe', p_actor, null, p_at);
+      end if;
+    else
+      v_case := purser.end_dunning_case(v_case, 'closed', 'subscription_ended', p_actor, null, p_at);
+    end if;
+    perform purser.save_dunning_case(v_case);
+    v_any := true;
+  end loop;
+  return v_any;
+end
+$$;
+
 -- ---------------------------------------------------------------------------------------------
 -- purser.note_dunning: effect `dunning`: what Stripe says now of a subscription, and of one of its
 -- invoices, brought into its cases; and the step the job decided on that ground, if it still may.
@@ -236,12 +317,8 @@ declare
   v_at timestamptz := coalesce((p_effect ->> 'at')::timestamptz, clock_timestamp());
   v_invoice jsonb := p_effect -> 'invoice';
   v_verdict text := p_effect -> 'invoice' ->> 'verdict';
-  v_subscription jsonb := p_effect -> 'subscription';
   v_ended boolean := coalesce(p_effect -> 'subscription' ->> 'status' in ('canceled', 'incomplete_expired'), false);
   v_step jsonb := p_effect -> 'step';
-  -- Stripe's clock may be a little ahead of ours, and the sandbox's is when it was advanced: what has
-  -- failed has failed by now, or its first mail would wait.
-  v_failed_at timestamptz := least((p_effect -> 'invoice' ->> 'failed_at')::timestamptz, v_at);
   v_case public.dunning_cases;
   v_outcome text := 'unchanged';
 begin
@@ -249,30 +326,8 @@ begin
   perform from public.dunning_cases c
   where c.stripe_subscription_id = p_effect ->> 'subscription_id' order by c.id for update;
 
-  if v_verdict = 'failing' and not v_ended
-    -- Credits of an invoice are proof that it was paid, whatever was read before.
-    and not exists (select from public.credit_sources s where s.source_key = 'invoice:' || (v_invoice ->> 'id'))
-  then
-    insert into public.dunning_cases (user_id, stripe_invoice_id, stripe_subscription_id, stripe_customer_id, failed_at, steps,
-      next_step, due_at, plan_name, invoice_number, invoice_url, amount, currency, attempt_count, next_payment_attempt, seen_at)
-    values (
-      coalesce((select s.user_id from public.subscription s where s.stripe_subscription_id = p_effect ->> 'subscription_id'),
-        purser.user_key(p_effect ->> 'user_id')),
-      v_invoice ->> 'id', p_effect ->> 'subscription_id', p_effect ->> 'customer_id', v_failed_at,
-      purser.dunning_steps(p_effect -> 'schedule', v_failed_at), 1,
-      v_failed_at + make_interval(days => (p_effect -> 'schedule' -> 0 ->> 'day')::integer),
-      p_effect ->> 'plan_name', v_invoice ->> 'number', v_invoice ->> 'url', (v_invoice ->> 'amount')::bigint,
-      v_invoice ->> 'currency', (v_invoice ->> 'attempt_count')::integer, (v_invoice ->> 'next_payment_attempt')::timestamptz, v_at)
-    on conflict (stripe_invoice_id) do nothing
-    returning * into v_case;
-    if v_case.id is not null then
-      perform purser.audit_dunning(p_actor, 'dunning_opened', null, null, v_case,
-        jsonb_build_object('amount', v_case.amount, 'currency', v_case.currency, 'failed_at', purser.iso(v_case.failed_at)));
-      if v_case.due_at <= v_at and v_case.steps -> 0 ->> 'action' = 'mail' then
-        perform purser.save_dunning_case(purser.send_dunning_mail(v_case, p_actor, v_at));
-      end if;
-      return 'applied';
-    end if;
+  if v_verdict = 'failing' and not v_ended and purser.open_dunning_case(p_effect, p_actor, v_at) then
+    return 'applied';
   end if;
 
   select * into v_case from public.dunning_cases c where c.stripe_invoice_id = v_invoice ->> 'id';
@@ -281,7 +336,7 @@ begin
       v_case.paid_at := coalesce((v_invoice ->> 'paid_at')::timestamptz, v_at);
       perform purser.save_dunning_case(v_case);
       perform purser.audit_dunning(p_actor, 'dunning_paid_late', null, v_case.state, v_case);
-      return 'applied';
+      v_outcome := 'applied';
     end if;
   elsif v_case.id is not null then
     if v_at >= v_case.seen_at then
@@ -327,36 +382,8 @@ begin
     perform purser.save_dunning_case(v_case);
   end if;
 
-  if v_ended then
-    for v_case in
-      select * from public.dunning_cases c
-      where c.stripe_subscription_id = p_effect ->> 'subscription_id' and c.ended_at is null order by c.id
-    loop
-      if v_verdict = 'paid' and v_case.stripe_invoice_id = v_invoice ->> 'id' then
-        -- Paid in the moment in which it was canceled: only a person can make that good.
-        v_case.paid_at := coalesce((v_invoice ->> 'paid_at')::timestamptz, v_at);
-        perform purser.record_finding('dunning_canceled_paid', v_case.stripe_subscription_id, v_case.user_id,
-          jsonb_build_object('invoice_id', v_case.stripe_invoice_id, 'case_id', v_case.id,
-            'proposal', 'The invoice was paid while the subscription was being canceled: refund it, or subscribe the user again.'));
-      end if;
-      if v_case.state = 'canceling' or coalesce((v_subscription ->> 'ended_unpaid')::boolean, false) then
-        perform purser.enqueue_notification(jsonb_build_object(
-          'key', 'subscription_canceled:' || v_case.stripe_subscription_id, 'notification', 'subscription_canceled',
-          'user_id', v_case.user_id,
-          'data', jsonb_build_object('plan_name', coalesce(p_effect ->> 'plan_name', v_case.plan_name),
-            'ended_at', coalesce(v_subscription ->> 'ended_at', purser.iso(v_at)), 'reason', 'payment_failed')));
-        if v_case.state = 'canceling' then
-          v_case := purser.dunning_step_over(v_case, 'done', null, v_at);
-          v_case := purser.end_dunning_case(v_case, 'canceled', 'canceled_by_purser', p_actor, null, v_at);
-        else
-          v_case := purser.end_dunning_case(v_case, 'canceled', 'canceled_by_stripe', p_actor, null, v_at);
-        end if;
-      else
-        v_case := purser.end_dunning_case(v_case, 'closed', 'subscription_ended', p_actor, null, v_at);
-      end if;
-      perform purser.save_dunning_case(v_case);
-      v_outcome := 'applied';
-    end loop;
+  if v_ended and purser.end_dunning_of_subscription(p_effect, p_actor, v_at) then
+    v_outcome := 'applied';
   end if;
   return v_outcome;
 end

@@ -145,6 +145,10 @@ from payments
 where updated_at > now() - interval '30 days' and refunded + disputed > 0
 group by currency order by payments desc;
 
+-- reconciliation: its last runs. Worry: none that ended within a day, or findings that stay.
+select id, status, started_at, finished_at, findings, repaired
+from reconciliation_runs order by started_at desc limit 10;
+
 -- ======================================================================================= mirror
 
 -- mirror: what Redis has to follow, and whether somebody follows. The lag itself is seen where both
@@ -244,6 +248,20 @@ select kind, count(*) filter (where status = 'sent') as sent,
 from notifications
 where created_at > now() - interval '7 days'
 group by kind order by sent desc;
+
+-- ====================================================================================== dunning
+
+-- invoices that could not be collected, by how it went. Completion: recovered of all that ended.
+select state, resolution, currency, count(*) as cases, sum(amount) as amount,
+  round(100.0 * count(*) / sum(count(*)) over (), 1) as percent
+from dunning_cases
+where created_at > now() - interval '90 days'
+group by state, resolution, currency order by cases desc;
+
+-- open cases and their next step. Worry: one that has been due for a day.
+select id, user_id, stripe_invoice_id, state, next_step, due_at, postponed_because, attempts, error_message
+from dunning_cases where ended_at is null
+order by due_at limit 50;
 
 -- ========================================================================================= size
 

@@ -47,14 +47,15 @@ comment on table public.scheduled_jobs is 'One row for each job: who runs it unt
 -- ---------------------------------------------------------------------------------------------
 
 -- When a job that ended at p_from is due again. Of a job with a pace in seconds a little before its
--- pace is over: the next tick of a server's clock must find it due. Of one with a calendar the next
--- such hour in UTC: weekday 0 = Sunday, day 1 to 28.
+-- pace is over, at most half a minute: the next look of a server must find it due. Of one with a
+-- calendar the next such hour in UTC: weekday 0 = Sunday, day 1 to 28.
 create or replace function purser.next_run(p_pace jsonb, p_from timestamptz)
 returns timestamptz language plpgsql immutable set search_path = '' as $$
 declare
   v_from timestamp := p_from at time zone 'UTC';
   v_hour interval := make_interval(hours => coalesce((p_pace ->> 'hour')::integer, 0));
   v_next timestamp;
+  v_pace double precision := coalesce((p_pace ->> 'every_seconds')::double precision, 0);
 begin
   if p_pace ? 'weekday' then
     v_next := date_trunc('day', v_from) + v_hour
@@ -64,7 +65,7 @@ begin
     v_next := date_trunc('month', v_from) + v_hour + make_interval(days => (p_pace ->> 'day')::integer - 1);
     return (case when v_next > v_from then v_next else v_next + interval '1 month' end) at time zone 'UTC';
   end if;
-  return p_from + make_interval(secs => coalesce((p_pace ->> 'every_seconds')::numeric, 0) * 0.8);
+  return p_from + make_interval(secs => greatest(v_pace * 0.8, v_pace - 30));
 end
 $$;
 

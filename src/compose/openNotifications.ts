@@ -77,5 +77,5 @@ export function openNotifications(deps: OpenNotificationsDeps): OpenedNotificati
 /** What a reader sees as the sender of the mail; else where it leads to. */
 function senderName({ mail, http }: Settings): string {
   const sender = mail.from === null ? null : senderOf(mail.from).name;
-  return sender ?? (http.publicUrl === null ? 'Your credits' : new URL(http.publicUrl).hostname);
+  return sender ?? (http.publicUrl === null ? 'Demo shop' : new URL(http.publicUrl).hostname);
 }

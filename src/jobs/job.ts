@@ -5,8 +5,8 @@ import type { Calendar, JobRun, Pace } from './jobs.types.ts';
 export interface Job {
   name: string;
   /**
-   * Pace in a long-running server, in seconds (1 to 86400). With a calendar: how often it is looked
-   * whether its hour has come, and the pace at which what a run has left over is worked on.
+   * Pace in seconds (1 to 86400). A server looks at least each minute whether the job is due, since
+   * one that failed or has work left over is due sooner. With a calendar: how often it looks.
    */
   everySeconds: number;
   calendar?: Calendar;

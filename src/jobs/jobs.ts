@@ -20,6 +20,12 @@ export type JobRegistry = Jobs & {
   tick(): Promise<JobRun[]>;
 };
 
+/** A job that failed, was stopped or missed its hour does not wait for the whole of its pace. */
+const LOOK_SECONDS_MAX = 60;
+
+const lookSeconds = ({ everySeconds, perProcess }: Job) =>
+  perProcess ? everySeconds : Math.min(everySeconds, LOOK_SECONDS_MAX);
+
 /**
  * Runs jobs by name, each at most once at a time over all processes of a database: the lease and
  * the time of the next run are a row of scheduled_jobs.
@@ -103,7 +109,7 @@ export function createJobs(deps: JobsDeps, registry: Job[]): JobRegistry {
 
     start(every) {
       stopping = false;
-      schedule = registry.map((job) => every(job.everySeconds, () => scheduled(job)));
+      schedule = registry.map((job) => every(lookSeconds(job), () => scheduled(job)));
     },
 
     async stop() {

@@ -29,6 +29,9 @@ const TONES = {
   final: { ink: '#b3131b', wash: '#b3131b', solid: true },
 } as const satisfies Record<MailContent['tone'], { ink: string; wash: string; solid: boolean }>;
 
+/** The colour of buttons and links on Purser's pages. */
+const BRAND_INK = '#0b6b53';
+
 const FONT =
   "-apple-system, BlinkMacSystemFont, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
 
@@ -45,7 +48,7 @@ const STYLES = `
   .band-calm { background-color: #16233f !important; color: #9dc0ff !important; }
   .band-good { background-color: #12301f !important; color: #8ee0ac !important; }
   .band-warning { background-color: #3a2a0c !important; color: #ffd08a !important; }
-  .link { color: #9dc0ff !important; }
+  .link { color: #58d3ae !important; }
 }`;
 
 export function MailLayout({ content, brand }: { content: MailContent; brand: Brand }) {
@@ -119,7 +122,7 @@ export function MailLayout({ content, brand }: { content: MailContent; brand: Br
                 <Button
                   href={content.action.url}
                   style={{
-                    backgroundColor: tone.solid ? tone.ink : '#1d4ed8',
+                    backgroundColor: tone.solid ? tone.ink : BRAND_INK,
                     color: '#ffffff',
                     fontFamily: FONT,
                     fontSize: '16px',
@@ -139,7 +142,7 @@ export function MailLayout({ content, brand }: { content: MailContent; brand: Br
                   {content.links.map(({ label, url }, place) => (
                     <span key={label}>
                       {place === 0 ? null : <span className="soft"> &nbsp;·&nbsp; </span>}
-                      <Link href={url} className="link" style={{ color: '#1d4ed8' }}>
+                      <Link href={url} className="link" style={{ color: BRAND_INK }}>
                         {label}
                       </Link>
                     </span>
@@ -207,7 +210,7 @@ function Support({ brand: { support } }: { brand: Brand }) {
   return (
     <>
       Questions?{' '}
-      <Link href={url ?? `mailto:${support}`} className="link" style={{ color: '#1d4ed8' }}>
+      <Link href={url ?? `mailto:${support}`} className="link" style={{ color: BRAND_INK }}>
         {url === null ? support : 'Get help'}
       </Link>
     </>

@@ -13,6 +13,7 @@ import {
   paymentsOf,
   type Suspect,
 } from './compare.ts';
+import type { StageName } from './reconcile.types.ts';
 
 /** As many as Stripe gives at a time. */
 const PAGE = 100;
@@ -50,7 +51,7 @@ interface Kind<T extends { id: string; created: number }> {
 }
 
 /** Reads and compares the page after `after`. Errors: `dependency_down`. */
-export type ReadPage = (
+type ReadPage = (
   deps: SettlementBase,
   window: Window,
   after: string | null,
@@ -96,7 +97,7 @@ function onceEach(suspects: Suspect[]): Suspect[] {
 }
 
 /** Line items come with the page: which sessions sell something of ours needs no call. */
-export const readSessions = pagesOf<Stripe.Checkout.Session>({
+const readSessions = pagesOf<Stripe.Checkout.Session>({
   list: (stripe, page) => stripe.checkout.sessions.list({ ...page, expand: ['data.line_items'] }),
   lookUp: ({ db }, sessions) =>
     lookUp(db, {
@@ -146,7 +147,7 @@ export async function creditsDiffer(
   ];
 }
 
-export const readInvoices = pagesOf<Stripe.Invoice>({
+const readInvoices = pagesOf<Stripe.Invoice>({
   list: (stripe, page) => stripe.invoices.list(page),
   lookUp: ({ db }, invoices) => lookUp(db, { sources: invoices.map(({ id }) => `invoice:${id}`) }),
   compare: async (_deps, invoice, book) => compareInvoice(invoice, book),
@@ -154,14 +155,14 @@ export const readInvoices = pagesOf<Stripe.Invoice>({
 });
 
 /** Banks send refunds back weeks after they succeeded, so none is ever settled. */
-export const readRefunds = pagesOf<Stripe.Refund>({
+const readRefunds = pagesOf<Stripe.Refund>({
   list: (stripe, page) => stripe.refunds.list(page),
   lookUp: ({ db }, refunds) => lookUp(db, { payments: paymentsOf(refunds) }),
   compare: async (_deps, refund, book) => compareMoneyBack(refund, book),
   isSettled: () => false,
 });
 
-export const readDisputes = pagesOf<Stripe.Dispute>({
+const readDisputes = pagesOf<Stripe.Dispute>({
   list: (stripe, page) => stripe.disputes.list(page),
   lookUp: ({ db }, disputes) => lookUp(db, { payments: paymentsOf(disputes) }),
   compare: async (_deps, dispute, book) => compareMoneyBack(dispute, book),
@@ -169,7 +170,7 @@ export const readDisputes = pagesOf<Stripe.Dispute>({
 });
 
 /** Those that live at Stripe, all of them: they change long after they were made. */
-export const readSubscriptions = pagesOf<Stripe.Subscription>({
+const readSubscriptions = pagesOf<Stripe.Subscription>({
   list: (stripe, page) => stripe.subscriptions.list(page),
   lookUp: ({ db }, subscriptions) =>
     lookUp(db, { subscriptions: subscriptions.map(({ id }) => id) }),
@@ -177,3 +178,19 @@ export const readSubscriptions = pagesOf<Stripe.Subscription>({
     compareSubscription(subscription, book.subscriptions.get(subscription.id)),
   isSettled: () => true,
 });
+
+interface StripeStage {
+  read: ReadPage;
+  /** How long after its making an object may still change; older ones hold no cursor back. */
+  lateDays: number;
+  /** What findings about its objects are called by. */
+  subject: string;
+}
+
+export const STRIPE_STAGES: Readonly<Partial<Record<StageName, StripeStage>>> = {
+  sessions: { read: readSessions, lateDays: 30, subject: 'checkout:' },
+  invoices: { read: readInvoices, lateDays: 60, subject: 'invoice:' },
+  refunds: { read: readRefunds, lateDays: 35, subject: 'payment:' },
+  disputes: { read: readDisputes, lateDays: 120, subject: 'payment:' },
+  subscriptions: { read: readSubscriptions, lateDays: 0, subject: 'subscription:' },
+};

@@ -29,13 +29,15 @@ const STATEMENT_EXCERPT_CHARS = 120;
 const LOCK_KEY = 4_728_113_350_201;
 /**
  * Roles are shared by all databases of a cluster, which has no lock over databases: somebody who
- * changes the same role at the same moment makes one of both fail with one of these.
+ * changes the same role at the same moment makes one of both fail with one of these. 55P03: the
+ * membership of purser_ledger is held until the other's migration has ended, which may take longer
+ * than a lock is waited for; a table that is busy for a moment is given the same time.
  */
-const CLUSTER_RACE = new Set(['XX000', '23505', '42710', '40001', '40P01']);
+const CLUSTER_RACE = new Set(['XX000', '23505', '42710', '40001', '40P01', '55P03']);
 /** Errors that the files raise when the database they were given is not fit for them, so marked. */
 const STOPS = new Set(['55000', '42P07', '42501']);
 const NOTHING_CHANGED = 'Nothing was changed.';
-const RUN_RETRY = { attemptsMax: 4, budgetMs: 60_000, baseDelayMs: 100, delayMaxMs: 1_000 };
+const RUN_RETRY = { attemptsMax: 10, budgetMs: 60_000, baseDelayMs: 100, delayMaxMs: 1_000 };
 
 export interface MigrateOptions {
   connectionString: string;

@@ -91,7 +91,9 @@ export async function openDunningWorld(
     ...(more.wrapDatabase === undefined ? {} : { wrapDatabase: more.wrapDatabase }),
   });
   const { stripe } = stack;
+  /** The newest event at the last look: for each customer, and of all. */
   const seen = new Map<string, string>();
+  let newestSeen: string | undefined;
 
   const world: DunningWorld = {
     stack,
@@ -109,6 +111,7 @@ export async function openDunningWorld(
         payment_method: 'pm_card_visa',
         invoice_settings: { default_payment_method: 'pm_card_visa' },
       });
+      if (newestSeen !== undefined) seen.set(customer.id, newestSeen);
       await stack.call('PUT', `/api/users/${user}`, {
         bearer: SERVICE_KEY,
         body: { email: `${user}@example.com`, stripe_customer_id: customer.id },
@@ -131,7 +134,10 @@ export async function openDunningWorld(
         const owner = object.object === 'customer' ? object.id : object.customer;
         if (owner === customer && Object.hasOwn(HANDLERS, event.type)) found.push(event);
       }
-      if (newest !== undefined) seen.set(customer, newest);
+      if (newest !== undefined) {
+        seen.set(customer, newest);
+        newestSeen = newest;
+      }
       return found.reverse();
     },
     async deliver(events) {

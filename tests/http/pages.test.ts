@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import request from 'supertest';
 import { routes } from '../../src/api/routes/index.ts';
 import { ERRORS } from '../../src/core/errors.ts';
-import { bearer, SERVICE_KEY, testApp } from './support/testApp.ts';
+import { bearer, EMBEDDED_ENV, SERVICE_KEY, testApp } from './support/testApp.ts';
 
 describe('headers', () => {
   it('are strict on every answer', async () => {
@@ -47,6 +47,33 @@ describe('headers', () => {
     const { headers } = await request(app).get('/api/users/u1/credits').set(bearer(SERVICE_KEY));
     expect(headers['cache-control']).toBe('no-store');
     expect(headers.etag).toBeUndefined();
+  });
+});
+
+describe('the mails of a local server', () => {
+  it('are pages that draw themselves and reach nothing', async () => {
+    const { app } = testApp({ env: EMBEDDED_ENV });
+    const index = await request(app).get('/mail').expect(200);
+    expect(index.text).toContain('href="/mail/7"');
+    expect(index.text).toContain('href="/mail/samples/low_balance"');
+    expect(index.headers['content-security-policy']).toContain("default-src 'self'");
+    for (const path of ['/mail/7', '/mail/samples/low_balance']) {
+      const mail = await request(app).get(path).expect(200);
+      expect(mail.text).toBe('<p>Hello</p>');
+      expect(mail.headers['content-security-policy']).toBe(
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
+      );
+      const text = await request(app).get(`${path}?as=text`).expect(200);
+      expect(text.headers['content-type']).toContain('text/plain');
+    }
+  });
+
+  it('are nobody’s to see where a part is real', async () => {
+    const { app, calls } = testApp();
+    for (const path of ['/mail', '/mail/7', '/mail/samples/low_balance']) {
+      await request(app).get(path).expect(404);
+    }
+    expect(calls).toEqual([]);
   });
 });
 

@@ -149,6 +149,39 @@ const GOOD_CALLS: Record<
     path: '/api/admin/stripe/replay-missed-events',
     headers: bearer(ADMIN_KEY),
   },
+  reconcileStripe: {
+    path: '/api/admin/stripe/reconcile',
+    headers: bearer(ADMIN_KEY),
+    body: { since: '2026-11-01', dry_run: true },
+  },
+  getReconciliationState: {
+    path: '/api/admin/stripe/reconciliation?user_id=u1',
+    headers: bearer(ADMIN_KEY),
+  },
+  listReconciliations: {
+    path: '/api/admin/stripe/reconciliations',
+    headers: bearer(ADMIN_KEY),
+  },
+  getReconciliation: {
+    path: '/api/admin/stripe/reconciliations/r_1',
+    headers: bearer(ADMIN_KEY),
+  },
+  listFindings: {
+    path: '/api/admin/findings?status=open&code=orphaned_grant&user_id=u1&run_id=r_1&limit=10',
+    headers: bearer(ADMIN_KEY),
+  },
+  getFinding: { path: '/api/admin/findings/7', headers: bearer(ADMIN_KEY) },
+  resolveFinding: {
+    path: '/api/admin/findings/7/resolve',
+    headers: bearer(ADMIN_KEY),
+    body: { reason: 'a gift' },
+  },
+  checkUser: { path: '/api/admin/stripe/check-user/u1', headers: bearer(ADMIN_KEY) },
+  fixUser: {
+    path: '/api/admin/stripe/fix-user/u1',
+    headers: bearer(ADMIN_KEY),
+    body: { stripe_subscription_id: 'sub_1', dry_run: true, reason: 'he wrote to us' },
+  },
   claimParkedEvent: {
     path: '/api/admin/stripe/parked/evt_1/claim',
     headers: bearer(ADMIN_KEY),

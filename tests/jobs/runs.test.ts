@@ -168,6 +168,21 @@ describe('a run', () => {
   });
 });
 
+it('is looked for at least each minute by a server, however long its pace', () => {
+  for (const [job, seconds] of [
+    [{ everySeconds: 2 }, 2],
+    [{ everySeconds: 21_600 }, 60],
+    [{ everySeconds: 300, perProcess: true }, 300],
+  ] as const) {
+    const looked: number[] = [];
+    createHarness(job).jobs.start((every) => {
+      looked.push(every);
+      return { stop: () => {} };
+    });
+    expect(looked).toEqual([seconds]);
+  }
+});
+
 it('lists a job that has never run, and one that only the database runs', async () => {
   await db.rpc('claim_job', { p_name: 'by-sql', p_lease_seconds: 60 });
   const harness = createHarness({ calendar: { weekday: 0, hour: 3 } });

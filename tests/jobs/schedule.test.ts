@@ -67,6 +67,12 @@ describe('a pace in seconds', () => {
     expect(await claim('2026-11-20T10:00:53Z')).toMatchObject({ outcome: 'claimed', fence: 2 });
   });
 
+  it('is kept over hours too', async () => {
+    const pace = { every_seconds: 21_600 };
+    await finish((await claim('2026-11-20T10:00:00Z', { pace })).fence, '2026-11-20T10:00:00Z');
+    expect((await state('2026-11-20T10:00:00Z')).next_run_at).toBe('2026-11-20T15:59:30.000Z');
+  });
+
   it('does not hold up who asks for a run now', async () => {
     await finish((await claim('2026-11-20T10:00:00Z')).fence, '2026-11-20T10:00:01Z');
     expect(await claim('2026-11-20T10:00:02Z', { due: false })).toMatchObject({

@@ -83,14 +83,19 @@ describe('a run', () => {
   it('that is interrupted goes on where it stopped, on another process', async () => {
     const sessions = [await buyUnheard('a'), await buyUnheard('b')];
     expect(sessions).toHaveLength(2);
+    // Between two objects of a page: what was healed stays, and the page is looked at again.
     let asked = 0;
-    const paused = await inDomain((reconcile) =>
+    const early = await inDomain((reconcile) =>
       reconcile.run({ since: LONG_AGO }, 'admin:test', () => ++asked > 2),
     );
-    expect(paused).toMatchObject({ outcome: 'paused', paused_because: 'time', repaired: 2 });
+    expect(early).toMatchObject({ outcome: 'paused', paused_because: 'time', repaired: 1 });
+    expect(early.progress).toMatchObject({ stage: 'sessions', stages: {} });
+    asked = 0;
+    const paused = await inDomain((reconcile) => reconcile.resume(() => ++asked > 3));
+    expect(paused).toMatchObject({ outcome: 'paused', run_id: early.run_id, repaired: 2 });
     expect(paused.progress).toMatchObject({
       stage: 'refunds',
-      stages: { sessions: { done: true } },
+      stages: { sessions: { done: true }, invoices: { done: true } },
     });
     const { body: shown } = await world.admin('GET', `stripe/reconciliations/${paused.run_id}`);
     expect(shown).toMatchObject({ status: 'paused', repaired: 2, actor: 'admin:test' });

@@ -167,6 +167,7 @@ const FUNCTIONS = [
   'reconcile_unseen_grants',
   'reconcile_unseen_subscriptions',
   'record_checkout_session',
+  'record_earlier_purchase',
   'record_mirror_drift',
   'refund_usage',
   'release_hold',

@@ -2,7 +2,12 @@ import type { Json } from '../../src/core/ports.ts';
 import type { TestDatabase } from './postgres.ts';
 
 /** What the jobs of a running server write by themselves. */
-export const JOB_TABLES = ['scheduled_jobs', 'credit_seals'];
+export const JOB_TABLES = [
+  'scheduled_jobs',
+  'credit_seals',
+  'reconciliation_runs',
+  'reconciliation_cursors',
+];
 
 /** Every row of every table of ours, and of users; `except` names tables to leave out. */
 export async function tableContents(

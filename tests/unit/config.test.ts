@@ -329,6 +329,23 @@ describe('production', () => {
     ).toEqual(['DATABASE_URL', 'PUBLIC_URL', 'STRIPE_SECRET_KEY']);
   });
 
+  it('posts alerts to Slack and Discord, never to itself', () => {
+    expect(
+      wrong({
+        ...PRODUCTION,
+        SLACK_WEBHOOK_URL: 'http://127.0.0.1:8080/x',
+        DISCORD_WEBHOOK_URL: 'https://discord.com/api/webhooks/1/x',
+      }),
+    ).toEqual(['SLACK_WEBHOOK_URL']);
+    expect(wrong({ SLACK_WEBHOOK_URL: 'http://127.0.0.1:8080/x' })).toEqual([]);
+  });
+
+  it('sends mail one way', () => {
+    const mail = { SMTP_URL: 'smtp://localhost:1025', EMAIL_FROM: 'a@example.com' };
+    expect(wrong({ ...mail })).toEqual([]);
+    expect(wrong({ ...mail, RESEND_API_KEY: 're_1' })).toEqual(['RESEND_API_KEY']);
+  });
+
   it('may do without a cron secret, and says what that means', () => {
     expect(parseSettings(without('CRON_SECRET')).warnings.join()).toContain('/api/cron is closed');
   });

@@ -64,12 +64,14 @@ describe('ensure-build', () => {
 
   it('removes the output of a module that is gone', () => {
     writeFileSync(file('src/old.ts'), 'export const old = 1;\n');
+    writeFileSync(file('src/view.tsx'), 'export const view = 1;\n');
     build();
     expect(existsSync(file('dist/old.js'))).toBe(true);
     rmSync(file('src/old.ts'));
     build();
     expect(existsSync(file('dist/old.js'))).toBe(false);
     expect(existsSync(file('dist/word.js'))).toBe(true);
+    expect(existsSync(file('dist/view.js'))).toBe(true);
   });
 
   it('shows the compiler errors, fails, and tries again the next time', () => {

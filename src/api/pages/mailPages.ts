@@ -36,7 +36,8 @@ export function mountMail(
   router.get('/mail', async (_request, response: Response) => {
     const { data } = await notifications.list({ limit: LATEST });
     response.setHeader('Cache-Control', 'no-store');
-    response.type('html').send(mailIndexPage(data, notifications.samples));
+    const sends = settings.mail.smtpUrl !== null || settings.mail.resendApiKey !== null;
+    response.type('html').send(mailIndexPage(data, notifications.samples, sends));
   });
   router.get(
     '/mail/samples/:name',
@@ -48,12 +49,20 @@ export function mountMail(
   );
 }
 
-function mailIndexPage(latest: NotificationRecord[], samples: readonly string[]): string {
+function mailIndexPage(
+  latest: NotificationRecord[],
+  samples: readonly string[],
+  sends: boolean,
+): string {
   const mails = latest.filter(({ kind }) => kind !== 'alert');
   return page({
     title: 'Mail - Purser',
     body: html`<main><h1>Mail</h1>
-<p class="lead">This server sends no mail: what it would send is kept here. Set <code>SMTP_URL</code> or <code>RESEND_API_KEY</code>, and <code>EMAIL_FROM</code>, to send it.</p>
+<p class="lead">${
+      sends
+        ? 'What this server has written to customers.'
+        : html`This server sends no mail: what it would send is kept here. Set <code>SMTP_URL</code> or <code>RESEND_API_KEY</code>, and <code>EMAIL_FROM</code>, to send it.`
+    }</p>
 <h2>Outbox</h2>
 ${
   mails.length === 0

@@ -92,7 +92,7 @@ export function addFix(user: Command, run: Run): void {
             terminal.out(terminal.colours.green('Everything agrees; there is nothing to repair.'));
           } else {
             terminal.out(differencesText(terminal, preview.differences));
-            terminal.out(`\nBalance: ${preview.before.balance} → ${preview.after.balance}`);
+            terminal.out(`\nBalance now: ${preview.before.balance}`);
           }
         }
         const left = preview.differences.filter(needsPerson);
