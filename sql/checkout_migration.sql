@@ -155,17 +155,25 @@ $$;
 --   p_credits  as many as were credited then
 --   p_at       when that was (default: now)
 --   p_payment  the payment (pi_...), if known; otherwise it is learned from the object's next event
+--   p_paid, p_returned  what was paid with it, and what of that was refunded or disputed and whose
+--              credits the other handler has taken back; in the smallest unit of the currency. Without
+--              it the next news of the payment would take them a second time.
 -- Answers {outcome: applied | replayed | conflict | not_found, user_id, object}. conflict: the object
 -- has paid for an entry of another user; nothing was written.
--- Idempotent. Locks: the user row.
+-- Idempotent. Locks: the user row, then the payment.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.record_earlier_purchase(
-  p_user_id text, p_object text, p_credits bigint, p_at timestamptz default null, p_payment text default null)
+  p_user_id text, p_object text, p_credits bigint, p_at timestamptz default null, p_payment text default null,
+  p_paid bigint default null, p_returned bigint default 0)
 returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
   v_key text;
   v_grant jsonb;
+  v_credits bigint;
+  v_reason text := format('%s is in the opening balance already', p_object);
+  v_returned bigint := coalesce(p_returned, 0);
   v_taken jsonb;
+  v_payment public.payments;
 begin
   if p_object is null or p_object !~ '^(cs|in)_\w{1,200}$' then
     perform purser.raise_error(400, 'invalid_request', format(
@@ -173,6 +181,10 @@ begin
   end if;
   if p_payment is not null and p_payment !~ '^(pi|ch|py)_\w{1,200}$' then
     perform purser.raise_error(400, 'invalid_request', format('%s is not a payment (pi_...).', p_payment));
+  end if;
+  if v_returned <> 0 and (p_payment is null or p_paid is null or v_returned not between 1 and p_paid) then
+    perform purser.raise_error(400, 'invalid_request',
+      'What was returned needs the payment and what was paid, and is at most that.');
   end if;
   v_key := case when starts_with(p_object, 'cs_') then 'checkout:' else 'invoice:' end || p_object;
   v_grant := public.grant_credits(
@@ -182,14 +194,26 @@ begin
     p_stripe_session_id => case when starts_with(p_object, 'cs_') then p_object end,
     p_stripe_payment_intent_id => case when starts_with(p_payment, 'pi_') then p_payment end,
     p_stripe_invoice_id => case when starts_with(p_object, 'in_') then p_object end);
-  if v_grant ->> 'outcome' in ('applied', 'replayed') then
-    -- What was granted, also where Purser's own price differs from what the old row says.
-    v_taken := public.adjust_credits(
-      p_user_id, -(v_grant ->> 'amount')::bigint, 'before-purser:' || p_object,
-      format('%s is in the opening balance already', p_object), 'migration', p_allow_debt => true);
+  if v_grant ->> 'outcome' not in ('applied', 'replayed') then
+    return jsonb_build_object('outcome', v_grant ->> 'outcome', 'user_id', p_user_id, 'object', p_object);
   end if;
-  return jsonb_build_object(
-    'outcome', coalesce(v_taken ->> 'outcome', v_grant ->> 'outcome'), 'user_id', p_user_id, 'object', p_object);
+
+  -- What was granted, also where Purser's own price differs from what the old row says.
+  v_credits := (v_grant ->> 'amount')::bigint;
+  v_taken := public.adjust_credits(
+    p_user_id, -v_credits, 'before-purser:' || p_object, v_reason, 'migration', p_allow_debt => true);
+  if v_returned > 0 and div(v_credits::numeric * v_returned, p_paid) > 0 then
+    -- The payment's state takes these credits, as the other handler did; once is enough.
+    perform public.adjust_credits(
+      p_user_id, div(v_credits::numeric * v_returned, p_paid)::bigint, 'before-purser-returned:' || p_object,
+      v_reason, 'migration');
+    select * into v_payment from public.payments p where p.payment = p_payment;
+    if v_payment.refunded + v_payment.disputed < v_returned then
+      perform public.set_payment_state(
+        p_payment, v_payment.version, greatest(v_payment.paid, p_paid), v_returned - v_payment.disputed, v_payment.disputed);
+    end if;
+  end if;
+  return jsonb_build_object('outcome', v_taken ->> 'outcome', 'user_id', p_user_id, 'object', p_object);
 end
 $$;
 

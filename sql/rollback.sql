@@ -26,8 +26,9 @@
 -- or afterwards:              pg_dump --schema=purser_books ...
 --
 -- `npm run migrate` puts Purser back at any time. It begins a new ledger: each balance of that moment
--- becomes one opening entry, so what Stripe events or the app changed in between is not lost or
--- doubled. The old books stay in purser_books and are not read.
+-- becomes one opening entry, so what the app changed in between is kept. The old books stay in
+-- purser_books and are not read: docs/runbooks/rollback.md tells how the new ledger learns what they
+-- had credited, so that no event credits it again.
 
 begin;
 

@@ -58,6 +58,14 @@ const entries = async (user: string, type: string) =>
     )
   ).length;
 
+const completedSession = async (user: string) =>
+  (
+    await database.query<{ id: string }>(
+      `select stripe_session_id as id from credit_transactions_before_purser where user_id = $1`,
+      [user],
+    )
+  )[0]?.id;
+
 let sessions: string[] = [];
 
 runbook('moving-from-an-old-handler.md', (page) => {
@@ -69,6 +77,13 @@ runbook('moving-from-an-old-handler.md', (page) => {
     sessions = [await buyOld('ada'), await buyOld('ada'), await buyOld('bert')];
     await waitFor(async () => (await balances()).bert === 50, 'the old handler to credit');
     await waitFor(async () => (await balances()).ada === 100, 'the old handler to credit');
+    // Half of a purchase was refunded, and the app took half of its credits.
+    const refunded = await buyOld('dora');
+    await waitFor(async () => (await balances()).dora === 50, 'the old handler to credit');
+    await world.sandbox.refund(refunded, { amount: 250 });
+    await database.query(
+      `update users set credits_balance = credits_balance - 25 where id = 'dora'`,
+    );
     // Spending, too, was a matter of the app.
     await database.query(
       `update users set credits_balance = credits_balance - 50 where id = 'bert'`,
@@ -76,20 +91,27 @@ runbook('moving-from-an-old-handler.md', (page) => {
 
     expect((await page.play(world, '--dry-run')).out).toContain('this was a dry run');
     await world.stripe.webhookEndpoints.update(endpoint.id, { disabled: true });
-    expect((await page.play(world, 'as users')).rows).toEqual([{ users: 3, credits: 100 }]);
+    expect((await page.play(world, 'as users')).rows).toEqual([{ users: 4, credits: 125 }]);
     // Paid during the switch: nobody is told.
     const between = await buyOld('cleo');
 
     expect((await page.play(world, 'npm run migrate -- --move-aside')).out).toContain(
       'The schema is ready.',
     );
-    expect(await balances()).toEqual({ ada: 100, bert: 0, cleo: 0 });
-    const recorded = await page.play(world, 'record_earlier_purchase');
-    expect(recorded.rows).toEqual([{ outcome: 'applied', purchases: 3, credits: 150 }]);
-    expect((await page.play(world, 'record_earlier_purchase')).rows).toEqual([
-      { outcome: 'replayed', purchases: 3, credits: 150 },
+    expect(await balances()).toEqual({ ada: 100, bert: 0, cleo: 0, dora: 25 });
+    const recorded = await page.play(world, '(user_id::text');
+    expect(recorded.rows).toEqual([{ outcome: 'applied', purchases: 4, credits: 200 }]);
+    expect((await page.play(world, '(user_id::text')).rows).toEqual([
+      { outcome: 'replayed', purchases: 4, credits: 200 },
     ]);
-    expect(await balances()).toEqual({ ada: 100, bert: 0, cleo: 0 });
+    const { payment_intent: payment } = await world.stripe.checkout.sessions.retrieve(refunded);
+    const returned = await page.play(world, 'p_returned', {
+      'user id': 'dora',
+      'session id': refunded,
+      'payment id': String(payment),
+    });
+    expect(returned.rows).toEqual([{ outcome: 'replayed' }]);
+    expect(await balances()).toEqual({ ada: 100, bert: 0, cleo: 0, dora: 25 });
 
     await world.restart({});
     await world.sandbox.ensureWebhookEndpoint({
@@ -100,7 +122,7 @@ runbook('moving-from-an-old-handler.md', (page) => {
     const fetched = await page.play(world, '--missed', { when: '1h' });
     expect(fetched.out).toMatch(/missing here were fetched/);
     await world.waitForBalance('cleo', 50);
-    for (const session of [...sessions, between]) {
+    for (const session of [...sessions, refunded, between]) {
       // And once more, as somebody does in the dashboard.
       await world.sandbox.resend(await completed(session));
     }
@@ -113,11 +135,18 @@ runbook('moving-from-an-old-handler.md', (page) => {
         ).length === 0,
       'every event to be worked on',
     );
-    expect(await balances()).toEqual({ ada: 100, bert: 0, cleo: 50 });
+    expect(await balances()).toEqual({ ada: 100, bert: 0, cleo: 50, dora: 25 });
     expect([await entries('ada', 'purchase'), await entries('cleo', 'purchase')]).toEqual([2, 1]);
     await page.play(world, 'reconcile');
     expect((await page.play(world, 'user_id, issue')).rows).toEqual([]);
-    expect((await page.play(world, 'as credits from users;\n')).rows).toEqual([{ credits: 150 }]);
+    expect(
+      (
+        await page.play(
+          world,
+          'select coalesce(sum(credits_balance), 0)::int as credits from users',
+        )
+      ).rows,
+    ).toEqual([{ credits: 175 }]);
     const { out } = await page.play(world, 'user explain', { 'user id': 'ada' });
     expect(out).toContain('opening balance');
   });
@@ -125,6 +154,8 @@ runbook('moving-from-an-old-handler.md', (page) => {
   it('takes the credits of an old purchase back when it is refunded, and of no other', async () => {
     await world.sandbox.refund(sessions[0] ?? '');
     await world.waitForBalance('ada', 50);
+    await world.sandbox.refund((await completedSession('dora')) ?? '');
+    await world.waitForBalance('dora', 0);
     // It was spent before Purser came: a debt.
     await world.sandbox.refund(sessions[2] ?? '');
     await world.waitForBalance('bert', -50);
@@ -190,7 +221,7 @@ runbook('rollback.md', (page) => {
     const text = readFileSync(new URL('../../sql/rollback.sql', import.meta.url), 'utf8');
     await world.sql(text);
     const looked = await page.play(world, 'credits_balance from users order by id limit 20');
-    expect(looked.rows).toHaveLength(3);
+    expect(looked.rows).toHaveLength(4);
     expect(await balances()).toEqual(before);
     expect((await page.play(world, 'as entries')).rows[0]?.entries).toBeGreaterThan(5);
     // Nobody is there to be told.

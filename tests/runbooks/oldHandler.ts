@@ -18,7 +18,7 @@ export const OLD_APP_SQL = `
   create table public.credit_transactions (
     id bigint generated always as identity primary key, user_id text not null references public.users (id),
     amount integer not null, stripe_session_id text unique, created_at timestamptz default now());
-  insert into public.users (id, email) values ('ada', 'ada@app.example'), ('bert', 'bert@app.example'), ('cleo', 'cleo@app.example');`;
+  insert into public.users (id, email) values ('ada', 'ada@app.example'), ('bert', 'bert@app.example'), ('cleo', 'cleo@app.example'), ('dora', 'dora@app.example');`;
 
 const CREDITS = 50;
 

@@ -64,7 +64,7 @@ describeWith('redis-server', 'outages', (program) => {
         bearer: SERVICE_KEY,
         body: { email: 'ada@shop.example' },
       });
-      await world.sandbox.setApiFaults({ path: '/v1/', status: 503 });
+      await world.sandbox.setApiFaults({ path: '/v1', status: 503 });
       await world.sandbox.pay(session.id);
       await waitFor(
         async () => / failed /.test((await page.play(world, '--status failed\n')).out),

@@ -118,7 +118,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       let last: unknown;
       await waitFor(async () => {
         const answer = await world.call('GET', `/api/users/${encodeURIComponent(user)}/credits`, {
-          bearer: SERVICE_KEY,
+          bearer: world.env.PURSER_SERVICE_KEY?.split(',')[0] ?? '',
         });
         last = answer.body;
         return answer.body?.balance === balance;

@@ -4,6 +4,7 @@ import type { TestDatabase } from '../../support/postgres.ts';
 import {
   ADMIN_KEY,
   type CallAnswer,
+  type DatabaseAdapter,
   type Stack,
   startStack,
   waitFor,
@@ -36,6 +37,7 @@ export interface ReconcileWorld {
 export async function openReconcileWorld(
   database: TestDatabase,
   env: Record<string, string> = {},
+  adapter: DatabaseAdapter = 'pg',
 ): Promise<ReconcileWorld> {
   await database.query(
     `update reconciliation_cursors set position = now() - interval '12 hours' where name = 'began'`,
@@ -50,6 +52,7 @@ export async function openReconcileWorld(
   const stack = await startStack({
     connectionString: database.connectionString,
     sandbox,
+    adapter,
     deliveries: true,
     clock: clockAhead,
     env: { STRIPE_WEBHOOK_TOLERANCE_SECONDS: '3600', ...env },
