@@ -237,12 +237,14 @@ begin
   if to_regclass('purser.applied_files') is not null then
     grant select on purser.applied_files to purser_ledger;
   end if;
-  if to_regclass('auth.users') is not null then
+  -- Asked first: who may read but not grant would only be warned. The doctor then says what it could
+  -- not look at.
+  if to_regclass('auth.users') is not null
+     and has_schema_privilege('auth', 'usage with grant option')
+     and has_column_privilege('auth.users', 'id', 'select with grant option') then
     grant usage on schema auth to purser_ledger;
     grant select (id) on auth.users to purser_ledger;
   end if;
-exception when insufficient_privilege then
-  null; -- the doctor then says what it could not look at
 end
 $$;
 
