@@ -262,6 +262,11 @@ describe('the route table', () => {
     ajv.addSchema({ components: document.components }, 'openapi');
   });
 
+  it('names every route differently, so that a reader can tell them apart', () => {
+    const names = routes.map(({ contract }) => contract.summary);
+    expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
+  });
+
   it('has one good call here for every route, so that none goes untested', () => {
     expect(Object.keys(GOOD_CALLS).sort()).toEqual(
       routes.map(({ contract }) => contract.id).sort(),

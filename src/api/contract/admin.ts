@@ -299,7 +299,7 @@ export const explainAdminUser = declareRoute({
   method: 'get',
   path: '/api/admin/users/:userId/explain',
   tag: 'Admin',
-  summary: 'How a user’s balance came about',
+  summary: 'How a user’s balance came about, for operators',
   auth: 'admin',
   params: ofUser,
   query: explainQuery,
