@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import type { OpenedDatabase } from '../../src/compose/openDatabase.ts';
+import { every } from '../../src/jobs/every.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { type RedisServer, startRedisServer } from '../support/redisServer.ts';
 import { connectWire, type RedisWire } from '../support/redisWire.ts';
@@ -22,6 +23,7 @@ describeWith('redis-server', 'round trips of a warm request', (program) => {
     let database: TestDatabase;
     let stack: Stack;
     let monitor: RedisWire;
+    const schedule: { stop(): void }[] = [];
     let calls: string[] = [];
     let commands: string[] = [];
 
@@ -44,6 +46,11 @@ describeWith('redis-server', 'round trips of a warm request', (program) => {
       stack = await startStack({
         connectionString: database.connectionString,
         wrapDatabase: counting,
+        every: (seconds, work) => {
+          const timer = every(seconds, work);
+          schedule.push(timer);
+          return timer;
+        },
         env:
           name === 'TCP'
             ? { REDIS_URL: server.url() }
@@ -61,14 +68,14 @@ describeWith('redis-server', 'round trips of a warm request', (program) => {
         const copy = await server.wire.call('HGET', KEY, 'available');
         return copy === '1000' && typeof cursor === 'string' && JSON.parse(cursor).full === null;
       }, 'mirror-repair to have been here');
-      // A reconciliation begins with the server, and reads copies too.
+      // From here on no job comes in between, and those at work have ended.
+      for (const timer of schedule) timer.stop();
       await waitFor(async () => {
         const [row] = await database.query<{ at_work: number }>(
-          `select count(*)::int as at_work from scheduled_jobs
-           where name = 'reconcile' and last_finished_at is null`,
+          'select count(*)::int as at_work from scheduled_jobs where leased_until is not null',
         );
         return row?.at_work === 0;
-      }, 'the first reconciliation');
+      }, 'the end of the jobs at work');
       monitor = await connectWire(server.port);
       await monitor.call('MONITOR');
       monitor.onPush((line) => void commands.push(String(line)));
