@@ -3,7 +3,7 @@ import { ADMIN_KEY, WEBHOOK_SECRET, waitFor } from '../support/stack.ts';
 import { runbook } from './page.ts';
 import { openWorld, type World } from './world.ts';
 
-jest.setTimeout(120_000);
+jest.setTimeout(240_000);
 
 let world: World;
 beforeAll(async () => {

@@ -8,7 +8,7 @@ import { SERVICE_KEY, waitFor } from '../support/stack.ts';
 import { runbook } from './page.ts';
 import { openWorld, type World } from './world.ts';
 
-jest.setTimeout(120_000);
+jest.setTimeout(240_000);
 
 describeWith('redis-server', 'outages', (program) => {
   let world: World;

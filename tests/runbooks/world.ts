@@ -31,6 +31,9 @@ import type { Played } from './page.ts';
 const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
 const COMMAND_MS_MAX = 60_000;
 
+/** Longer than a lease of the inbox. */
+const SETTLED_SECONDS_MAX = 120;
+
 export interface World {
   url: string;
   database: TestDatabase;
@@ -130,6 +133,8 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
             )
           ).length === 0,
         'every event to be worked on',
+        // A worker that was cut off leaves its event leased for a while.
+        SETTLED_SECONDS_MAX,
       );
     },
     async waitForBalance(user, balance) {
