@@ -156,7 +156,7 @@ export type Effect =
       free_plan: string;
     }
   | {
-      /** Who did what, for people who look later. */
+      /** Who did what, for people who look later; the actor is the event. */
       kind: 'audit';
       action: string;
       user_id: string | null;
@@ -169,14 +169,6 @@ export type Effect =
       subject: string;
       user_id: string | null;
       detail: Record<string, unknown>;
-    }
-  /** Written down for people, with the event as the actor. */
-  | {
-      kind: 'audit';
-      action: string;
-      user_id: string | null;
-      reason: string | null;
-      after: Record<string, unknown>;
     }
   | {
       /** An e-mail into the outbox, at most one per key; see sql/notifications_migration.sql. */
