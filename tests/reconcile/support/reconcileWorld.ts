@@ -29,6 +29,8 @@ export interface ReconcileWorld {
   balance(user: string): Promise<number>;
   /** Every event so far has been worked on. */
   settled(): Promise<void>;
+  /** From now on the job finds its lease taken; a run that was under way has ended. */
+  rest(job: string): Promise<void>;
   drop(): Promise<void>;
   deliver(): Promise<void>;
   stop(): Promise<void>;
@@ -99,6 +101,15 @@ export async function openReconcileWorld(
         return waiting.length === 0 && open?.n === 0;
       }, 'the inbox');
     },
+    rest: (job) =>
+      waitFor(async () => {
+        const taken = await database.query(
+          `update scheduled_jobs set leased_until = now() + interval '1 day'
+           where name = $1 and coalesce(leased_until, '-infinity') < now() returning name`,
+          [job],
+        );
+        return taken.length === 1;
+      }, `the end of ${job}`),
     drop: () => sandbox.setFaults({ drop: true }),
     deliver: () => sandbox.setFaults({}),
     async stop() {
@@ -113,7 +124,13 @@ export async function openReconcileWorld(
  * gone, and his counters are those of before. Only the superuser can, with the triggers off.
  */
 export async function forgetCredits(database: TestDatabase, user: string): Promise<void> {
-  const tables = ['credit_transactions', 'credit_sources', 'credit_grants', 'payments', 'users'];
+  const emptied = [
+    'credit_seals',
+    'credit_grants',
+    'credit_sources',
+    'payments',
+    'credit_transactions',
+  ];
   await database.query(`
     do $$
     declare
@@ -123,15 +140,12 @@ export async function forgetCredits(database: TestDatabase, user: string): Promi
       for v_trigger in
         select t.tgname, c.relname, t.tgenabled from pg_trigger t join pg_class c on c.oid = t.tgrelid
         where not t.tgisinternal and c.relnamespace = 'public'::regnamespace
-          and c.relname in (${tables.map((name) => `'${name}'`).join(', ')})
+          and c.relname in (${[...emptied, 'users'].map((name) => `'${name}'`).join(', ')})
       loop
         execute format('alter table public.%I disable trigger %I', v_trigger.relname, v_trigger.tgname);
         v_triggers := v_triggers || to_jsonb(v_trigger);
       end loop;
-      delete from public.credit_grants where user_id = '${user}';
-      delete from public.credit_sources where user_id = '${user}';
-      delete from public.payments where user_id = '${user}';
-      delete from public.credit_transactions where user_id = '${user}';
+      ${emptied.map((name) => `delete from public.${name} where user_id = '${user}';`).join('\n      ')}
       update public.users set credits_balance = 0, credits_version = 0, entry_count = 0 where id = '${user}';
       for v_trigger in select * from jsonb_to_recordset(v_triggers) as t(tgname text, relname text, tgenabled text) loop
         execute format('alter table public.%I enable %s trigger %I', v_trigger.relname,
