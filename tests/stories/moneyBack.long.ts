@@ -1,10 +1,7 @@
-import { afterAll, beforeAll, describe, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, it } from '@jest/globals';
 import { testDatabase } from '../support/postgres.ts';
 import { MONEY_BACK_STORIES } from './moneyBackStories.ts';
 import { openStage, type StoryStage } from './storyWorld.ts';
-
-// Bounds a hang; a loaded machine is not one.
-jest.setTimeout(120_000);
 
 /** The same stories by 200 seeds, in the three forms by turns; about an hour and a half. */
 const SEEDS = Array.from({ length: 200 }, (_, n) => n + 1);

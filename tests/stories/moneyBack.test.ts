@@ -1,10 +1,7 @@
-import { afterAll, beforeAll, describe, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, it } from '@jest/globals';
 import { testDatabase } from '../support/postgres.ts';
 import { MONEY_BACK_STORIES } from './moneyBackStories.ts';
 import { openStage, type StoryStage, type Telling } from './storyWorld.ts';
-
-// Bounds a hang; a loaded machine is not one.
-jest.setTimeout(120_000);
 
 const database = testDatabase();
 let stage: StoryStage;
