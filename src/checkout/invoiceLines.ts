@@ -65,11 +65,14 @@ export async function readInvoiceLines(
   deps: SettlementBase,
   invoice: Stripe.Invoice,
 ): Promise<{ lines: InvoiceLine[]; effects: Effect[] }> {
-  const items = await callStripe(() =>
-    deps.stripe.invoices
-      .listLineItems(invoice.id, { limit: 100 })
-      .autoPagingToArray({ limit: LINES_MAX }),
-  );
+  // The invoice itself brings its first ten.
+  const items = invoice.lines.has_more
+    ? await callStripe(() =>
+        deps.stripe.invoices
+          .listLineItems(invoice.id, { limit: 100 })
+          .autoPagingToArray({ limit: LINES_MAX }),
+      )
+    : invoice.lines.data;
   const lines: InvoiceLine[] = [];
   const effects: Effect[] = [];
   function note(item: Stripe.InvoiceLineItem, priceId: string, reason: string): void {

@@ -44,7 +44,14 @@ export type Step = number | Act;
 
 export async function openWorld(
   database: TestDatabase,
-  startSeconds: number = START,
+  {
+    startSeconds = START,
+    stripeThrough = async (origin: string) => origin,
+  }: {
+    startSeconds?: number;
+    /** Where the server finds Stripe, by where the sandbox is. */
+    stripeThrough?: (origin: string) => Promise<string>;
+  } = {},
 ): Promise<World> {
   const file = path.join(mkdtempSync(path.join(tmpdir(), 'purser-plans-')), 'catalogue.json');
   writeFileSync(file, JSON.stringify(CATALOGUE));
@@ -53,7 +60,7 @@ export async function openWorld(
   const stack = await startStack({
     connectionString: database.connectionString,
     sandbox,
-    env: { PURSER_CATALOGUE: file },
+    env: { PURSER_CATALOGUE: file, STRIPE_API_BASE: await stripeThrough(sandbox.origin) },
   });
   return {
     stack,

@@ -18,7 +18,7 @@ let world: World;
 let readEvents: ReturnType<typeof createEventReader>;
 beforeAll(async () => {
   // Receipts are for what is sold now.
-  world = await openWorld(database.current, Math.floor(Date.now() / 1000));
+  world = await openWorld(database.current, { startSeconds: Math.floor(Date.now() / 1000) });
   readEvents = createEventReader(world);
 });
 afterAll(() => world.stop());
