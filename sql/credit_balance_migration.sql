@@ -11,6 +11,7 @@ end
 $$;
 
 grant purser_ledger to current_user;
+call purser.make_room('{}', array['get_credit_balance', 'list_credit_transactions']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

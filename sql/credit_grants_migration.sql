@@ -13,6 +13,7 @@ end
 $$;
 
 grant purser_ledger to current_user;
+call purser.make_room('{}', array['grant_credits']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

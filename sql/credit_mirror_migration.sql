@@ -13,6 +13,8 @@ end
 $$;
 
 grant purser_ledger to current_user;
+call purser.make_room('{}', array[
+  'list_mirror_changes', 'list_mirror_records', 'get_mirror_records', 'judge_mirror_copies']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

@@ -13,6 +13,7 @@ end
 $$;
 
 grant purser_ledger to current_user;
+call purser.make_room('{}', array['consume_credits', 'consume_credits_batch']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

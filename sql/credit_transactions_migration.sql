@@ -38,8 +38,9 @@ $$;
 grant purser_ledger to current_user;
 call purser.make_room(
   array['credit_transactions', 'credit_sources', 'credit_grants', 'credit_holds', 'closed_accounts', 'audit_events', 'reconciliation_findings'],
-  -- Of credit_consistency_migration.sql: apps that followed an older recipe have them, and are told at once.
-  array['validate_credits_consistency', 'sync_user_credits']);
+  -- The latter two are of credit_consistency_migration.sql: apps that followed an older recipe have
+  -- them, and are told at once.
+  array['ensure_user', 'validate_credits_consistency', 'sync_user_credits']);
 call purser.begin_adoption();
 grant create on schema public to purser_ledger;
 
