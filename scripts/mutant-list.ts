@@ -15,6 +15,9 @@ export interface Mutant {
 }
 
 const LEDGER = 'credit_transactions_migration.sql';
+const EXPIRY = 'credit_expiry_migration.sql';
+const GRANTS = 'credit_grants_migration.sql';
+const SPENDING = 'credit_spending_migration.sql';
 const HOLDS = 'credit_holds_migration.sql';
 const PAYMENTS = 'payments_migration.sql';
 const CORRECTIONS = 'credit_corrections_migration.sql';
@@ -23,7 +26,7 @@ const MODEL = ['tests/model/ledger.test.ts'];
 export const MUTANTS: Mutant[] = [
   {
     name: 'users of a batch are locked in an order of its own',
-    file: LEDGER,
+    file: SPENDING,
     find: `      where a.id in (select purser.to_user_id(o.value ->> 'user_id') from jsonb_array_elements(p_operations) o)
       order by a.id for no key update;`,
     replace: `      where a.id in (select purser.to_user_id(o.value ->> 'user_id') from jsonb_array_elements(p_operations) o)
@@ -32,7 +35,7 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: 'a spend does not lock the user',
-    file: LEDGER,
+    file: SPENDING,
     find: 'into v_row from public.users u where u.id = purser.to_user_id(p_user_id) for no key update;',
     replace: 'into v_row from public.users u where u.id = purser.to_user_id(p_user_id);',
     tests: ['tests/sql/concurrency.test.ts'],
@@ -82,28 +85,28 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: 'expiry takes what holds reserve',
-    file: LEDGER,
+    file: EXPIRY,
     find: 'v_take := least(v_lot.remaining, v_user.credits_balance - v_user.credits_held);',
     replace: 'v_take := v_lot.remaining;',
     tests: MODEL,
   },
   {
     name: 'a grant repays no debt',
-    file: LEDGER,
+    file: GRANTS,
     find: '  v_repaid := least(v_user.credits_debt, v_amount);',
     replace: '  v_repaid := 0;',
     tests: MODEL,
   },
   {
     name: 'a key with another amount is a replay',
-    file: LEDGER,
+    file: SPENDING,
     find: "case when v_entry.amount = -p_amount then 'replayed' else 'conflict' end, v_entry);",
     replace: "'replayed', v_entry);",
     tests: MODEL,
   },
   {
     name: 'a batch does not look for keys that it holds twice',
-    file: LEDGER,
+    file: SPENDING,
     find: 'bool_or(o.known) is not true and count(distinct o.key) = count(*) as new',
     replace: 'bool_or(o.known) is not true as new',
     tests: MODEL,
@@ -117,7 +120,7 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: 'a refund that came before its grant is forgotten',
-    file: LEDGER,
+    file: GRANTS,
     find: `    v_user := purser.expire_due(purser.settle_payments(v_user, v_entry.entry_number, null, v_now), v_now);
   end if;
   return purser.entry_answer('applied', v_entry)`,

@@ -9,7 +9,8 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['alerts']);
+call purser.make_room(array['alerts'], array[
+  'raise_alert', 'resolve_alert', 'resolve_quiet_alerts', 'list_alerts']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

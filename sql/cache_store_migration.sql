@@ -15,9 +15,9 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(
-  array['cache_store'],
-  array['cache_stripe_data', 'get_cached_stripe_data', 'invalidate_stripe_cache', 'invalidate_stripe_cache_from_webhook']);
+call purser.make_room(array['cache_store'], array[
+  'cache_stripe_data', 'get_cached_stripe_data', 'invalidate_stripe_cache',
+  'invalidate_stripe_cache_from_webhook', 'read_stripe_cache', 'count_cache_hits']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

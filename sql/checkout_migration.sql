@@ -9,7 +9,9 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['stripe_customers', 'checkout_sessions'], array['record_earlier_purchase']);
+call purser.make_room(array['stripe_customers', 'checkout_sessions'], array[
+  'record_earlier_purchase', 'link_stripe_customer', 'find_user_by_customer', 'record_checkout_session',
+  'get_checkout_session']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

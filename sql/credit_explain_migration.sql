@@ -244,6 +244,21 @@ begin
 end
 $$;
 
+-- The first 10 of lots told in words, and how many more there are with how much, so that a sentence
+-- stays short and still adds up. p_more: the form of the latter, %1$s its credits, %2$s its lots.
+create or replace function purser.lots_text(p_lots text[], p_amounts bigint[], p_more text)
+returns text language plpgsql immutable set search_path = '' as $$
+declare
+  v_more integer := cardinality(p_lots) - 10;
+begin
+  if v_more <= 0 then
+    return purser.list_text(p_lots);
+  end if;
+  return purser.list_text(p_lots[:10] || format(p_more, (select sum(a) from unnest(p_amounts[11:]) a),
+    v_more || case when v_more = 1 then ' more lot' else ' more lots' end));
+end
+$$;
+
 -- What an app or a person wrote, on one line, in quotes, cut to 120 characters; null where nothing.
 create or replace function purser.quoted_text(p_text text)
 returns text language plpgsql immutable set search_path = '' as $$
@@ -300,9 +315,12 @@ declare
     select distinct purser.minute_text(g.expires_at) from public.credit_grants g
     where g.user_id = p_entry.user_id and g.entry_number = p_entry.entry_number and g.expires_at is not null
     order by 1));
-  v_lots text := purser.list_text(array(
-    select 'lot ' || l.grant_id || case when l.amount <> v_size then ' (' || l.amount || ')' else '' end
-    from purser.read_lots(p_entry.lots) l order by l.place limit 10));
+  v_lots text := (
+    select purser.lots_text(
+      coalesce(array_agg('lot ' || l.grant_id || case when l.amount <> v_size then ' (' || l.amount || ')' else '' end
+        order by l.place), '{}'),
+      array_agg(l.amount order by l.place), '%2$s (%1$s)')
+    from purser.read_lots(p_entry.lots) l);
   v_hold text := case when starts_with(p_entry.idempotency_key, 'capture:') then split_part(p_entry.idempotency_key, ':', 2) end;
   v_text text;
 begin
@@ -336,9 +354,12 @@ create or replace function purser.standing_sentences(p_balance jsonb, p_lots jso
 returns text[] language plpgsql stable set search_path = '' as $$
 declare
   v_at text := purser.minute_text((p_balance ->> 'at')::timestamptz);
-  v_lots text[] := array(
-    select format('%s of %s in lot %s', l ->> 'remaining', l ->> 'amount', l ->> 'grant_id')
-    from jsonb_array_elements(p_lots) l where (l ->> 'remaining')::bigint > 0 limit 10);
+  v_lots text := (
+    select purser.lots_text(
+      coalesce(array_agg(format('%s of %s in lot %s', l.value ->> 'remaining', l.value ->> 'amount', l.value ->> 'grant_id')
+        order by l.ordinality), '{}'),
+      array_agg((l.value ->> 'remaining')::bigint order by l.ordinality), '%1$s in %2$s')
+    from jsonb_array_elements(p_lots) with ordinality l where (l.value ->> 'remaining')::bigint > 0);
   v_sentences text[] := '{}';
 begin
   v_sentences := v_sentences || array(
@@ -353,7 +374,7 @@ begin
     from jsonb_array_elements(p_holds) h);
   v_sentences := v_sentences || format('%s: the balance is %s%s%s; %s can be spent.', v_at,
     purser.credits_text((p_balance ->> 'balance')::bigint),
-    coalesce(' (' || purser.list_text(v_lots) || ')', ''),
+    coalesce(' (' || v_lots || ')', ''),
     case when (p_balance ->> 'debt')::bigint > 0 then ', debt that the next credits repay' else '' end
       || case when (p_balance ->> 'held')::bigint > 0 then format(', %s held', p_balance ->> 'held') else '' end,
     greatest((p_balance ->> 'available')::bigint, 0));
@@ -378,7 +399,7 @@ $$;
 --     shown, at most 200, in the order they are spent in, used up ones last,
 --   debts: [{entry_number, type, before, after, at}], holds: [{hold_id, amount, captured, remaining,
 --   expires_at, created_at, description}], expiring: [{grant_id, credits, expires_at}],
---   stripe: [{source, entry_number, at}], sentences: [text]}
+--   stripe: [{source, entry_number, at}], sentences: [text]}. Of holds the 100 that end first.
 -- A past instant is explained as it was then, without what came later.
 -- Reads one snapshot, locks nothing, writes nothing.
 -- ---------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['credit_seals']);
+call purser.make_room(array['credit_seals'], array['seal_credit_entries', 'verify_credit_chain']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

@@ -18,7 +18,9 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['dunning_cases']);
+call purser.make_room(array['dunning_cases'], array[
+  'claim_dunning_cases', 'begin_dunning_cancel', 'fail_dunning_step', 'change_dunning_case',
+  'get_dunning_case', 'list_dunning_cases', 'dunning_summary']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

@@ -10,7 +10,9 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['notifications']);
+call purser.make_room(array['notifications'], array[
+  'claim_notifications', 'finish_notification', 'list_notifications', 'get_notification',
+  'retry_notification', 'enqueue_balance_notices']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

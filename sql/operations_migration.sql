@@ -9,8 +9,9 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['scheduled_jobs'], array['claim_job', 'keep_job', 'finish_job', 'run_sql_job', 'list_jobs', 'operations_metrics',
-  'record_mirror_drift']);
+call purser.make_room(array['scheduled_jobs'], array[
+  'claim_job', 'keep_job', 'finish_job', 'run_sql_job', 'list_jobs', 'operations_metrics',
+  'record_mirror_drift', 'purser_schema_version']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

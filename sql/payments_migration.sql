@@ -27,7 +27,7 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['payments']);
+call purser.make_room(array['payments'], array['get_payment_state', 'set_payment_state']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

@@ -14,7 +14,13 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['reconciliation_runs', 'reconciliation_cursors']);
+call purser.make_room(array['reconciliation_runs', 'reconciliation_cursors'], array[
+  'begin_reconciliation', 'get_reconciliation_extent', 'save_reconciliation', 'reconcile_lookup',
+  'reconcile_unseen_grants', 'reconcile_unseen_subscriptions', 'reconcile_apply',
+  'note_reconciliation_finding', 'reconcile_link_customer', 'list_reconciliation_runs',
+  'get_reconciliation_run', 'list_reconciliation_findings', 'get_reconciliation_finding',
+  'resolve_reconciliation_finding', 'get_last_reconciliation', 'get_reconciliation_state',
+  'get_user_book']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

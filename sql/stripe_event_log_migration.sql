@@ -9,7 +9,10 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room('{}', array['log_stripe_webhook_event', 'mark_webhook_processed', 'retry_failed_webhooks', 'cleanup_old_webhook_events']);
+call purser.make_room('{}', array[
+  'log_stripe_webhook_event', 'mark_webhook_processed', 'retry_failed_webhooks',
+  'cleanup_old_webhook_events', 'delete_old_webhook_events', 'list_webhook_events', 'get_webhook_event',
+  'list_dead_letters']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

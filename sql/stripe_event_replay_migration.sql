@@ -9,7 +9,12 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['webhook_replays', 'stripe_event_cursors', 'purchase_claims', 'claim_links']);
+call purser.make_room(
+  array['webhook_replays', 'stripe_event_cursors', 'purchase_claims', 'claim_links'],
+  array['requeue_webhook_events', 'advance_webhook_replay', 'get_webhook_replay', 'list_webhook_replays',
+    'cancel_webhook_replay', 'get_event_cursor', 'move_event_cursor', 'get_missed_events_state',
+    'receive_missed_events', 'find_claimed_user', 'claim_parked_event', 'create_claim_link',
+    'use_claim_link']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

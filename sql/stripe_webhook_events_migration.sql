@@ -16,7 +16,9 @@ end
 $$;
 
 grant purser_ledger to current_user;
-call purser.make_room(array['stripe_webhook_events']);
+call purser.make_room(array['stripe_webhook_events'], array[
+  'receive_webhook_event', 'claim_webhook_events', 'apply_webhook_effects', 'fail_webhook_event',
+  'requeue_parked_events', 'get_object_events']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

@@ -21,8 +21,10 @@ grant purser_ledger to current_user;
 call purser.make_room(
   array['subscription', 'subscription_cache', 'cache_cleanups', 'subscription_usage'],
   array['get_user_subscription_state', 'use_credits_validated', 'add_subscription_credits',
-    'get_or_create_stripe_customer', 'update_subscription_cache', 'clear_expired_subscription_cache',
-    'clear_all_subscription_cache', 'get_subscription_cache_status', 'get_cache_cleanup_history']);
+    'get_or_create_stripe_customer', 'update_subscription_cache',
+    'clear_expired_subscription_cache', 'clear_all_subscription_cache',
+    'get_subscription_cache_status', 'get_cache_cleanup_history', 'get_subscription_record',
+    'set_subscription_state']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

@@ -4,9 +4,17 @@ import type { Database } from '../core/ports.ts';
 /** The schema this version of the code was written for; see purser_schema_version in sql/. */
 const SCHEMA_VERSION = 2;
 
-/** A function of each file of sql/, by which its absence is seen. */
+/**
+ * A function of each file of sql/, by which its absence is seen. The two before the ledger have none
+ * of their own in public: without them it cannot be applied.
+ */
 export const FILE_FUNCTIONS = {
-  'credit_transactions_migration.sql': 'consume_credits_batch',
+  'credit_transactions_migration.sql': 'ensure_user',
+  'credit_expiry_migration.sql': 'expire_due_credits',
+  'credit_mirror_migration.sql': 'list_mirror_changes',
+  'credit_grants_migration.sql': 'grant_credits',
+  'credit_spending_migration.sql': 'consume_credits_batch',
+  'credit_balance_migration.sql': 'get_credit_balance',
   'credit_holds_migration.sql': 'hold_credits',
   'payments_migration.sql': 'set_payment_state',
   'credit_corrections_migration.sql': 'dry_run',

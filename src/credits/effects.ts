@@ -2,7 +2,7 @@ import type { Database, Json, Logger, MirrorRecord, RedisStore } from '../core/p
 import { storableJson } from '../core/storableJson.ts';
 import type { Mirror } from './mirror.ts';
 
-/** One lot of a grant; see grant_credits in sql/credit_transactions_migration.sql. */
+/** One lot of a grant; see grant_credits in sql/credit_grants_migration.sql. */
 export interface GrantLot {
   credits: number;
   expires_at: string | null;

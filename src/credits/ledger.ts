@@ -9,7 +9,7 @@ import type {
 
 /**
  * The money functions of the database, typed. One function here is one SQL function; the rules,
- * outcomes and locks are documented there (sql/credit_transactions_migration.sql).
+ * outcomes and locks are documented there (sql/README.md says in which file).
  */
 
 export type LedgerBalance = Omit<BalanceAnswer, 'source' | 'next_grant'> & { mirror: MirrorRecord };

@@ -13,7 +13,14 @@ export const STUBS_FILE = 'supabase_stubs.sql';
 /** The area files in the order they build on one another; each is complete and re-runnable. */
 export const AREA_FILES: readonly string[] = [
   STUBS_FILE,
+  'foundation_migration.sql',
+  'existing_app_migration.sql',
   'credit_transactions_migration.sql',
+  'credit_expiry_migration.sql',
+  'credit_mirror_migration.sql',
+  'credit_grants_migration.sql',
+  'credit_spending_migration.sql',
+  'credit_balance_migration.sql',
   'credit_holds_migration.sql',
   'payments_migration.sql',
   'credit_corrections_migration.sql',

@@ -203,7 +203,7 @@ describe.each(SITES)('an existing app, migrated by %s', (_who, options) => {
     expect(warnings).toEqual([
       'purser: new users had 10 credits by default (public.users.credits_balance); from now on 0: grant them by function, or set free_plan.welcome_credits',
       'purser: rows of public.users need name; Purser cannot create users by itself, your app inserts them',
-      "purser: these functions of yours name credits_balance, which only Purser's functions may change from now on: spend(bigint)",
+      "purser: these functions of yours name credits_balance, which only Purser's functions may change from now on: public.spend(bigint)",
     ]);
     const ask = async (call: string) =>
       (await database.query(`select ${call} as answer`))[0]?.answer;

@@ -172,6 +172,25 @@ describe.each(SITES)('an existing app, migrated by %s,', (_who, options) => {
     );
     expect(await database.fingerprint()).toEqual(before);
   });
+
+  it('stops at functions of its own with our names, whatever their arguments, and moves them aside', async () => {
+    // Beside ours the first would make each call ambiguous, and the second could not be replaced.
+    const database = await site.create(`
+      create function public.ensure_user(p_user_id text) returns jsonb language sql as $$ select '{}'::jsonb $$;
+      create function public.expire_due_credits(p_limit integer, p_now timestamptz) returns jsonb
+        language sql as $$ select '{}'::jsonb $$;
+      create function public.raise_alert(p_text text) returns void language sql as $$ select $$;`);
+    const lines = (await database.stopOf()).split('\n');
+    expect(lines[0]).toBe(
+      'Stopped: this database has its own ensure_user(p_user_id text), expire_due_credits(p_limit integer, p_now timestamp with time zone), raise_alert(p_text text).',
+    );
+    await database.migrate({ moveAside: true });
+    const [made] = await database.query(
+      `select public.ensure_user(p_user_id => '1') ->> 'outcome' as outcome,
+         to_regprocedure('public.ensure_user_before_purser(text)') is not null as kept`,
+    );
+    expect(made).toEqual({ outcome: 'created', kept: true });
+  });
 });
 
 describe('a table that somebody else owns', () => {

@@ -188,6 +188,21 @@ describe('an explanation', () => {
     );
   });
 
+  it('says how many lots it does not name', async () => {
+    for (let n = 1; n <= 12; n += 1) {
+      await grant(`grant:${n}`, '2026-11-01T10:00:00Z', { p_lots: [{ credits: 2 }] });
+    }
+    await consume('all but one', 23, '2026-11-02T10:00:00Z');
+    const spent = (await explain()).sentences[12];
+    expect(spent).toMatch(
+      /^2026-11-02 10:00 UTC: spent 23 credits, from lot \d+ \(2\), (lot \d+ \(2\), ){8}lot \d+ \(2\) and 2 more lots \(3\), balance 1\.$/,
+    );
+    const before = (await explain('2026-11-01T12:00:00Z')).sentences.at(-1);
+    expect(before).toMatch(
+      /^2026-11-01 12:00 UTC: the balance is 24 credits \((2 of 2 in lot \d+, ){9}2 of 2 in lot \d+ and 4 in 2 more lots\); 24 can be spent\.$/,
+    );
+  });
+
   it('keeps what people wrote on one line and in its bounds', async () => {
     await grant('grant:x', '2026-11-01T10:00:00Z', {
       p_type: 'bonus',

@@ -347,6 +347,18 @@ describe('the lists in this file', () => {
     const tables = Object.keys(TABLES).filter((name) => !TABLES[name]?.view);
     expect(named.map(([, name]) => name).sort()).toEqual(tables);
   });
+
+  it('name functions that the file which makes them makes room for, whatever the arguments of the app’s', () => {
+    const made: string[] = [];
+    for (const { name: file, sql } of migrationFilesOfFolder()) {
+      const room = /call purser\.make_room\(([^;]*)\);/.exec(sql)?.[1] ?? '';
+      for (const [, name = ''] of sql.matchAll(/create or replace function public\.(\w+)\(/g)) {
+        made.push(name);
+        if (!room.includes(`'${name}'`)) throw new Error(`${file} makes no room for ${name}`);
+      }
+    }
+    expect([...new Set(made)].sort()).toEqual(FUNCTIONS);
+  });
 });
 
 describe.each(WALKERS)('%s', (who, role, claims) => {

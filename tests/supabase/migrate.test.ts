@@ -13,6 +13,7 @@ import {
   checksumOf,
   type MigrationFile,
   migrationFiles,
+  STUBS_FILE,
 } from '../../src/supabase/migrations.ts';
 import { createPgDatabase } from '../../src/supabase/pgDatabase.ts';
 import { asAdmin, createTestDatabase, type TestDatabase } from '../support/postgres.ts';
@@ -189,6 +190,33 @@ describe("Purser's own files", () => {
       readFileSync(path.resolve('sql', 'supabase_auth_trigger.sql'), 'utf8'),
     );
     expect(AREA_FILES).not.toContain(authTriggerFile().name);
+  });
+
+  it('each name a file to paste them after that comes before them, in the order of the README', () => {
+    const readme = readFileSync(path.resolve('sql', 'README.md'), 'utf8');
+    const listed = [...readme.matchAll(/^\| `(\w+\.sql)` \|/gm)].map(([, name]) => name);
+    expect(listed.slice(0, AREA_FILES.length)).toEqual(AREA_FILES);
+    for (const [place, { name, sql }] of migrationFilesOfFolder().entries()) {
+      if (name === STUBS_FILE || name === 'foundation_migration.sql') continue;
+      const [, before = 'no file'] = /^-- Paste after (\w+\.sql)/m.exec(sql) ?? [];
+      expect([name, before, AREA_FILES.slice(0, place).includes(before)]).toEqual([
+        name,
+        before,
+        true,
+      ]);
+    }
+  });
+
+  it('say what comes first where the ledger is pasted alone, and leave nothing', async () => {
+    const { query } = await emptyDatabase();
+    const sqlOf = (name: string) =>
+      migrationFilesOfFolder().find((file) => file.name === name)?.sql ?? '';
+    await query(sqlOf(STUBS_FILE));
+    await expect(query(sqlOf('credit_transactions_migration.sql'))).rejects.toMatchObject({
+      message: 'foundation_migration.sql and existing_app_migration.sql come before this file',
+      hint: expect.stringContaining('sql/README.md'),
+    });
+    expect(await query(`select to_regclass('public.users') as users`)).toEqual([{ users: null }]);
   });
 
   it('run on an empty Postgres, twice, also when forced', async () => {
