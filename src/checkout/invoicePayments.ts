@@ -17,6 +17,24 @@ export function readInvoicePayments(
   );
 }
 
+/**
+ * The invoices that an intent has paid, since a charge does not name its invoice any more. Without
+ * an intent there is no such question at Stripe, and the answer is none.
+ */
+export async function readInvoicesOf(stripe: Stripe, payment: string): Promise<string[]> {
+  if (!payment.startsWith('pi_')) return [];
+  const paid = await callStripe(() =>
+    stripe.invoicePayments
+      .list({
+        payment: { type: 'payment_intent', payment_intent: payment },
+        status: 'paid',
+        limit: 100,
+      })
+      .autoPagingToArray({ limit: PAYMENTS_MAX }),
+  );
+  return [...new Set(paid.map(({ invoice }) => idOf(invoice)).filter((id) => id !== null))];
+}
+
 export function firstIntentOf(payments: Pick<Stripe.InvoicePayment, 'payment'>[]): string | null {
   for (const { payment } of payments) {
     const id = idOf(payment.payment_intent);

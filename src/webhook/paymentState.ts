@@ -23,6 +23,8 @@ export interface PaymentReading {
   state: PaymentStateEffect;
   /** Whether there is a row of it, or a grant that it paid for. */
   known: boolean;
+  /** Whether a grant names the payment, so that what goes back is taken from it. */
+  granted: boolean;
   /** Whose it is; null until a grant names the payment. */
   userId: string | null;
 }
@@ -103,8 +105,9 @@ export async function paymentStateOf(
     status: statusOf(charges, { paid, refunded, disputed }),
     detail: detailOf(charges, refunds, disputes),
   };
-  const known = before.version > 0 || before.settlement !== null;
-  return { effects: [state, ...findings], state, known, userId: before.user_id };
+  const granted = before.settlement !== null;
+  const known = before.version > 0 || granted;
+  return { effects: [state, ...findings], state, known, granted, userId: before.user_id };
 }
 
 async function readMoney(
