@@ -1,7 +1,8 @@
 /**
  * Stories of subscriptions through the whole stack: the official SDK and a browserless buyer at the
  * sandbox, its clock, really signed deliveries, real Postgres. Each is told once as it happens and
- * then, to other users, afterwards, shuffled and doubled: the end must be the same.
+ * then, to other users, afterwards, shuffled and doubled, as endpoints of today, of 2020 and thin ones
+ * are told it: the end must be the same.
  */
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { testDatabase, userId } from '../support/postgres.ts';
@@ -22,19 +23,27 @@ import {
   subscribes,
   type World,
 } from '../support/subscriptionWorld.ts';
+import { type EventForm, keepToldEvents, type ToldEvents } from '../support/toldEvents.ts';
 
 const SEEDS = Number(process.env.PURSER_STORY_SEEDS ?? 5);
 /** A guard against hanging, far above what the slowest machine takes. */
 const TEST_MS_MAX = 60_000 * (SEEDS + 1);
+/** By turns. */
+const FORMS: readonly EventForm[] = ['old', 'thin', 'new'];
 
 const database = testDatabase();
 let world: World;
 let readEvents: ReturnType<typeof createEventReader>;
+let told: ToldEvents;
 beforeAll(async () => {
   world = await openWorld(database.current);
   readEvents = createEventReader(world);
+  told = await keepToldEvents(world.sandbox, world.stripe);
 });
-afterAll(() => world.stop());
+afterAll(async () => {
+  await world.stop();
+  await told.stop();
+});
 
 interface Story {
   name: string;
@@ -298,13 +307,14 @@ it.each(STORIES.map((story) => [story.name, story] as const))(
     for (let seed = 0; seed <= SEEDS; seed += 1) {
       subscribers.push(await newSubscriber(world, userId(`story-${stories}-${seed}`)));
     }
-    const told = new Map<string, import('stripe').Stripe.Event[]>();
+    const happened = new Map<string, string[]>();
     const [live] = subscribers;
     if (live === undefined) throw new Error('There is at least one subscriber.');
     async function hear(): Promise<void> {
       const heard = await readEvents();
       for (const { customer } of subscribers) {
-        told.set(customer, [...(told.get(customer) ?? []), ...(heard.get(customer) ?? [])]);
+        const ids = (heard.get(customer) ?? []).map(({ id }) => id);
+        happened.set(customer, [...(happened.get(customer) ?? []), ...ids]);
       }
       await deliverAll(world, heard.get(live?.customer ?? '') ?? []);
     }
@@ -317,10 +327,12 @@ it.each(STORIES.map((story) => [story.name, story] as const))(
     await world.sandbox.setSettings({ after_last_retry: 'cancel' });
     expect(await standingOf(world, live)).toEqual(endOf(story));
     for (const [index, subscriber] of subscribers.slice(1).entries()) {
-      const events = told.get(subscriber.customer) ?? [];
-      await deliverAll(world, shuffledAndDoubled(events, index + 1));
-      expect({ seed: index + 1, ...(await standingOf(world, subscriber)) }).toEqual({
-        seed: index + 1,
+      const how = { seed: index + 1, form: FORMS[index % FORMS.length] ?? 'new' };
+      const ids = happened.get(subscriber.customer) ?? [];
+      const events = await Promise.all(ids.map((id) => told.of(id, how.form)));
+      await deliverAll(world, shuffledAndDoubled(events, how.seed));
+      expect({ ...how, ...(await standingOf(world, subscriber)) }).toEqual({
+        ...how,
         ...endOf(story),
       });
     }

@@ -159,7 +159,7 @@ export function createEventReader({ stripe }: World) {
 /** Delivers, really signed, one after the other, and waits until all have ended. */
 export async function deliverAll(
   { stack, database }: World,
-  events: Stripe.Event[],
+  events: { id: string; type: string }[],
 ): Promise<void> {
   for (const event of events) {
     const { status } = await stack.deliver(event);
@@ -181,7 +181,7 @@ export async function deliverAll(
 }
 
 /** Each event twice under its id, every second one also under another: one fact, two events. */
-export function shuffledAndDoubled(events: Stripe.Event[], seed: number): Stripe.Event[] {
+export function shuffledAndDoubled<T extends { id: string }>(events: T[], seed: number): T[] {
   const random = randomOf(seed);
   const all = events.flatMap((event, index) => [
     event,
@@ -190,7 +190,7 @@ export function shuffledAndDoubled(events: Stripe.Event[], seed: number): Stripe
   ]);
   for (let last = all.length - 1; last > 0; last -= 1) {
     const other = Math.floor(random() * (last + 1));
-    [all[last], all[other]] = [all[other] as Stripe.Event, all[last] as Stripe.Event];
+    [all[last], all[other]] = [all[other] as T, all[last] as T];
   }
   return all;
 }
