@@ -134,6 +134,55 @@ const STORIES: Story[] = [
     },
   },
   {
+    name: 'a trial begun in a checkout: nothing to pay, and only its own credits',
+    steps: [
+      async (given, subscriber) => {
+        const { id } = await given.stripe.checkout.sessions.create({
+          mode: 'subscription',
+          customer: subscriber.customer,
+          line_items: [{ price: 'price_tried', quantity: 1 }],
+          subscription_data: { trial_period_days: 14 },
+          success_url: 'https://example.com/',
+        });
+        const { session } = await given.sandbox.pay(id);
+        subscriber.subscription = String(session.subscription);
+      },
+    ],
+    end: { balance: 10, entries: ['allocation 10'], status: 'trialing', plan: 'tried' },
+  },
+  {
+    // -500 and 3 * 500 of 1000 for 30: 30.
+    name: 'two more seats at half time, billed at once',
+    steps: [
+      subscribes('small'),
+      15.5,
+      async (given, { subscription }) => {
+        const { items } = await given.stripe.subscriptions.retrieve(subscription);
+        await given.stripe.subscriptions.update(subscription, {
+          items: [{ id: items.data[0]?.id ?? '', quantity: 3 }],
+          proration_behavior: 'always_invoice',
+        });
+      },
+      16,
+    ],
+    end: {
+      balance: 150,
+      entries: ['allocation 30', 'allocation 30', 'allocation 90'],
+      status: 'active',
+      plan: 'small',
+      quantity: 3,
+    },
+  },
+  {
+    name: 'a renewal paid from the balance of the customer',
+    steps: [
+      buys('small'),
+      ({ stripe }, { customer }) => stripe.customers.update(customer, { balance: -1_000 }),
+      MONTH,
+    ],
+    end: { balance: 60, entries: Array(2).fill('allocation 30'), status: 'active', plan: 'small' },
+  },
+  {
     name: 'a renewal that fails once',
     steps: [buys('small'), fails(1), MONTH, 4],
     end: { balance: 60, entries: Array(2).fill('allocation 30'), status: 'active', plan: 'small' },
@@ -209,6 +258,15 @@ const STORIES: Story[] = [
     end: { balance: 30, entries: ['allocation 30'], status: 'active', plan: 'small' },
   },
   {
+    name: 'collection paused: bills are given up',
+    steps: [
+      buys('small'),
+      changes({ pause_collection: { behavior: 'mark_uncollectible' } }),
+      MONTH,
+    ],
+    end: { balance: 30, entries: ['allocation 30'], status: 'active', plan: 'small' },
+  },
+  {
     name: 'paused, and not resumed',
     steps: [
       buys('small'),
@@ -255,6 +313,21 @@ const STORIES: Story[] = [
     end: {
       balance: 45,
       entries: ['allocation 30', 'allocation 30', 'clawback -15'],
+      status: 'active',
+      plan: 'small',
+    },
+  },
+  {
+    name: 'a renewal is disputed',
+    steps: [
+      buys('small'),
+      MONTH,
+      async (given, { subscription }) =>
+        given.sandbox.dispute((await latestInvoice(given, subscription)).id),
+    ],
+    end: {
+      balance: 30,
+      entries: ['allocation 30', 'allocation 30', 'clawback -30'],
       status: 'active',
       plan: 'small',
     },

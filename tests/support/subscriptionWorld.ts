@@ -148,12 +148,25 @@ export function createEventReader({ stripe }: World) {
     const byCustomer = new Map<string, Stripe.Event[]>();
     for (const event of found.reverse()) {
       if (!Object.hasOwn(HANDLERS, event.type)) continue;
-      const object = event.data.object as { id?: string; object: string; customer?: unknown };
-      const customer = String(object.object === 'customer' ? object.id : (object.customer ?? ''));
+      const customer = await customerOf(stripe, event);
       byCustomer.set(customer, [...(byCustomer.get(customer) ?? []), event]);
     }
     return byCustomer;
   };
+}
+
+/** Refunds and disputes name a payment only; '' for what belongs to no customer. */
+async function customerOf(stripe: Stripe, { data }: Stripe.Event): Promise<string> {
+  const object = data.object as {
+    id?: string;
+    object: string;
+    customer?: unknown;
+    payment_intent?: unknown;
+  };
+  if (object.object === 'customer') return String(object.id);
+  if (typeof object.customer === 'string') return object.customer;
+  if (typeof object.payment_intent !== 'string') return '';
+  return String((await stripe.paymentIntents.retrieve(object.payment_intent)).customer ?? '');
 }
 
 /** Delivers, really signed, one after the other, and waits until all have ended. */
