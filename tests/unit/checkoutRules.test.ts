@@ -204,4 +204,21 @@ describe('storable JSON', () => {
       },
     );
   });
+
+  it('is the value itself where nothing in it has to be replaced', () => {
+    const payload = JSON.parse('{"__proto__": {"a": [1, "é😀", null]}, "b": {}}');
+    expect(storableJson(payload)).toBe(payload);
+    expect(JSON.stringify(storableJson(payload))).toBe('{"__proto__":{"a":[1,"é😀",null]},"b":{}}');
+  });
+
+  it('is never deeper than 200, whatever it holds', () => {
+    const nested = (levels: number, inside: unknown): unknown =>
+      levels === 0 ? inside : [nested(levels - 1, inside)];
+    for (const inside of [1, 'a\u0000']) {
+      expect(() => storableJson(nested(200, inside))).not.toThrow();
+      expect(() => storableJson(nested(201, inside))).toThrow(
+        expect.objectContaining({ code: 'invalid_request' }),
+      );
+    }
+  });
 });
