@@ -259,7 +259,7 @@ describe('a user whom others have locked', () => {
       const { results } = await batch(operations, { p_wait: true });
       expect(results).toMatchObject([{ outcome: 'applied' }, { outcome: 'busy' }]);
     });
-  }, 20_000);
+  });
 });
 
 /** Resolves when some session of this database waits for a lock. */
@@ -407,5 +407,5 @@ describe('an operation in a batch', () => {
       ),
       { numRuns: 25 },
     );
-  }, 120_000);
+  });
 });

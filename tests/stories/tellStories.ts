@@ -1,12 +1,9 @@
 /** Tells each story anew to a user of its own, in every way it is to be told. */
-import { afterAll, beforeAll, describe, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, it } from '@jest/globals';
 import { testDatabase } from '../support/postgres.ts';
 import { openStage, type StoryStage, type StoryWorld, type Telling } from './storyWorld.ts';
 
 export type Stories = Readonly<Record<string, (world: StoryWorld) => Promise<void>>>;
-
-/** Bounds a hang; a loaded machine is not one. */
-const TEST_MS_MAX = 120_000;
 
 /** In order and by five seeds, each form of payload in both. */
 export const TELLINGS: [string, Telling][] = [
@@ -28,7 +25,6 @@ export const LONG_TELLINGS: [string, Telling][] = Array.from({ length: 200 }, (_
 ]);
 
 export function tellStories(stories: Stories, tellings: [string, Telling][]): void {
-  jest.setTimeout(TEST_MS_MAX);
   const database = testDatabase();
   let stage: StoryStage;
   beforeAll(async () => {
@@ -37,12 +33,8 @@ export function tellStories(stories: Stories, tellings: [string, Telling][]): vo
   afterAll(() => stage.stop());
 
   describe.each(Object.entries(stories))('%s', (_name, story) => {
-    it.each(tellings)(
-      'told %s',
-      async (_how, telling) => {
-        await story(stage.world(telling));
-      },
-      TEST_MS_MAX,
-    );
+    it.each(tellings)('told %s', async (_how, telling) => {
+      await story(stage.world(telling));
+    });
   });
 }

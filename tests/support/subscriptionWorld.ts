@@ -179,18 +179,14 @@ export async function deliverAll(
     if (status !== 200) throw new Error(`${event.type} was answered ${status}`);
   }
   const ids = [...new Set(events.map(({ id }) => id))];
-  await waitFor(
-    async () => {
-      const [row] = await database.query<{ n: number }>(
-        `select count(*)::int as n from stripe_webhook_events
+  await waitFor(async () => {
+    const [row] = await database.query<{ n: number }>(
+      `select count(*)::int as n from stripe_webhook_events
          where stripe_event_id = any ($1) and status not in ('received', 'leased', 'failed')`,
-        [ids],
-      );
-      return row?.n === ids.length;
-    },
-    `the end of ${ids.length} events`,
-    60,
-  );
+      [ids],
+    );
+    return row?.n === ids.length;
+  }, `the end of ${ids.length} events`);
 }
 
 /** Each event twice under its id, every second one also under another: one fact, two events. */

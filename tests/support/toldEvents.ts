@@ -65,7 +65,7 @@ export async function keepToldEvents(sandbox: Sandbox, stripe: Stripe): Promise<
   }
 
   const of: ToldEvents['of'] = (id, form) =>
-    waitFor(() => kept.get(`/${form}/${id}`), `${id} in ${form} form`, 60);
+    waitFor(() => kept.get(`/${form}/${id}`), `${id} in ${form} form`);
 
   return {
     async since(form) {

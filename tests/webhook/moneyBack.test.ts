@@ -1,10 +1,7 @@
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type Stripe from 'stripe';
 import { testDatabase, userId } from '../support/postgres.ts';
 import { SERVICE_KEY, type Stack, startStack, waitFor } from '../support/stack.ts';
-
-// Bounds a hang; a loaded machine is not one.
-jest.setTimeout(120_000);
 
 /** On every adapter; tests/stories tells the long stories in every shape and order. */
 const database = testDatabase();
