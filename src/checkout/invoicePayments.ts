@@ -1,4 +1,5 @@
 import type Stripe from 'stripe';
+import { readPaidWith } from '../core/stripeFields.ts';
 import type { GrantPayment } from '../credits/effects.ts';
 import { idOf } from './settlement.ts';
 import { callStripe } from './stripeErrors.ts';
@@ -53,8 +54,9 @@ export function paymentsOfInvoice(
   payments: Pick<Stripe.InvoicePayment, 'amount_paid' | 'currency' | 'payment'>[],
 ): GrantPayment[] {
   const found = new Map<string, GrantPayment>();
-  for (const { payment, amount_paid, currency } of payments) {
-    const id = idOf(payment.payment_intent) ?? idOf(payment.charge) ?? idOf(payment.payment_record);
+  for (const invoicePayment of payments) {
+    const { amount_paid, currency } = invoicePayment;
+    const id = readPaidWith(invoicePayment);
     if (id === null) continue;
     const before = found.get(id)?.paid ?? 0;
     found.set(id, { payment: id, paid: before + (amount_paid ?? 0), currency });
