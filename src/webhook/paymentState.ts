@@ -23,6 +23,8 @@ export interface PaymentReading {
   state: PaymentStateEffect;
   /** Whether there is a row of it, or a grant that it paid for. */
   known: boolean;
+  /** Whether a grant names the payment, so that what goes back is taken from it. */
+  granted: boolean;
   /** Whose it is; null until a grant names the payment. */
   userId: string | null;
 }
@@ -98,7 +100,13 @@ export async function paymentStateOf(
     status: statusOf(charges, { paid, refunded, disputed }),
     detail: detailOf(charges, refunds, disputes),
   };
-  return { effects: [state, ...findings], state, known: isKnown(before), userId: before.user_id };
+  return {
+    effects: [state, ...findings],
+    state,
+    known: isKnown(before),
+    granted: before.settlement !== null,
+    userId: before.user_id,
+  };
 }
 
 /** What is written of a payment here; Stripe is not asked. */

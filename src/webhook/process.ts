@@ -109,8 +109,8 @@ async function decideAndApply(
 ): Promise<
   AppliedEffects & { outcome: Exclude<AppliedEffects['outcome'], 'read_again'>; createdAt: Date }
 > {
+  const stored = readStoredEvent(leased, deps.livemode);
   for (let reading = 1; reading <= READINGS_MAX; reading += 1) {
-    const stored = readStoredEvent(leased, deps.livemode);
     const effects = await dispatch(deps, stored);
     const applied = await applyEffects(deps, event, effects);
     if (effects.some(isPriceChange)) deps.stripeCache.forget();

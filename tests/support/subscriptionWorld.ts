@@ -155,18 +155,31 @@ export function createEventReader({ stripe }: World) {
     const byCustomer = new Map<string, Stripe.Event[]>();
     for (const event of found.reverse()) {
       if (!Object.hasOwn(HANDLERS, event.type)) continue;
-      const object = event.data.object as { id?: string; object: string; customer?: unknown };
-      const customer = String(object.object === 'customer' ? object.id : (object.customer ?? ''));
+      const customer = await customerOf(stripe, event);
       byCustomer.set(customer, [...(byCustomer.get(customer) ?? []), event]);
     }
     return byCustomer;
   };
 }
 
+/** Refunds and disputes name a payment only; '' for what belongs to no customer. */
+async function customerOf(stripe: Stripe, { data }: Stripe.Event): Promise<string> {
+  const object = data.object as {
+    id?: string;
+    object: string;
+    customer?: unknown;
+    payment_intent?: unknown;
+  };
+  if (object.object === 'customer') return String(object.id);
+  if (typeof object.customer === 'string') return object.customer;
+  if (typeof object.payment_intent !== 'string') return '';
+  return String((await stripe.paymentIntents.retrieve(object.payment_intent)).customer ?? '');
+}
+
 /** Delivers, really signed, one after the other, and waits until all have ended. */
 export async function deliverAll(
   { stack, database }: World,
-  events: Stripe.Event[],
+  events: { id: string; type: string }[],
 ): Promise<void> {
   for (const event of events) {
     const { status } = await stack.deliver(event);
@@ -184,7 +197,7 @@ export async function deliverAll(
 }
 
 /** Each event twice under its id, every second one also under another: one fact, two events. */
-export function shuffledAndDoubled(events: Stripe.Event[], seed: number): Stripe.Event[] {
+export function shuffledAndDoubled<T extends { id: string }>(events: T[], seed: number): T[] {
   const random = randomOf(seed);
   const all = events.flatMap((event, index) => [
     event,
@@ -193,7 +206,7 @@ export function shuffledAndDoubled(events: Stripe.Event[], seed: number): Stripe
   ]);
   for (let last = all.length - 1; last > 0; last -= 1) {
     const other = Math.floor(random() * (last + 1));
-    [all[last], all[other]] = [all[other] as Stripe.Event, all[last] as Stripe.Event];
+    [all[last], all[other]] = [all[other] as T, all[last] as T];
   }
   return all;
 }
