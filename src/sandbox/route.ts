@@ -59,7 +59,8 @@ export function createMatcher(routes: readonly Route[]) {
   };
 }
 
-function decode(part: string): string {
+/** A segment of a path as it was meant. */
+export function decode(part: string): string {
   try {
     return decodeURIComponent(part);
   } catch {

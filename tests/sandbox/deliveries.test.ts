@@ -327,4 +327,47 @@ describe('faults', () => {
     await expect(sandbox.setFaults({ down: true, times: 2 })).rejects.toThrow('use down_until');
     await expect(sandbox.setFaults({ probability: 2 })).rejects.toThrow('rules.0.probability');
   });
+
+  it('are refused when they could never break anything', async () => {
+    const sandbox = await testSandbox();
+    const { id } = await sandbox.ensureWebhookEndpoint({ url: 'http://127.0.0.1:9/' });
+    const mistakes: [Parameters<typeof sandbox.setFaults>[0], string][] = [
+      [{ drop: true, types: ['invoice.payed'] }, 'invoice.payed is not an event type'],
+      [{ drop: true, types: ['v1.invoice.paid'] }, 'Leave v1. away'],
+      [{ drop: true, endpoints: ['we_gone'] }, "No such webhook endpoint: 'we_gone'"],
+      [{ types: ['invoice.paid'] }, 'rules.0: says what is hit, and not what goes wrong'],
+      [[{ drop: true }, { duplicate: 0, times: 1 }], 'rules.1: says what is hit'],
+    ];
+    await sandbox.setFaults({ drop: true, endpoints: [id], types: ['invoice.paid'] });
+    for (const [faults, message] of mistakes) {
+      await expect(sandbox.setFaults(faults)).rejects.toThrow(message);
+    }
+    // A refused change leaves the faults as they were; an empty one ends them.
+    expect((await sandbox.status()).faults).toHaveLength(1);
+    await sandbox.setFaults({});
+    expect((await sandbox.status()).faults).toEqual([]);
+    await sandbox.setApiFaults({ status: 500, path: '/v1/refunds' });
+    await expect(sandbox.setApiFaults({ status: 500, path: '/v1/refund' })).rejects.toThrow(
+      'rules.0.path: no call of the sandbox begins with /v1/refund',
+    );
+  });
+
+  it('are found by event, type and status, and a misspelt filter is refused', async () => {
+    const sandbox = await testSandbox();
+    const hook = await receiver();
+    await sandbox.ensureWebhookEndpoint({ url: hook.url });
+    await sandbox.stripe.customers.create({});
+    await eventually(async () =>
+      expect(await sandbox.deliveries({ status: 'succeeded' })).toHaveLength(1),
+    );
+    expect(await sandbox.deliveries({ type: 'customer.deleted' })).toEqual([]);
+    const mistakes: [object, string][] = [
+      [{ status: 'done' }, 'status must be one of pending, succeeded, failed, dropped, canceled'],
+      [{ type: 'customer.create' }, 'customer.create is not an event type'],
+      [{ types: 'customer.created' }, 'types is not a filter: use event, type, status, limit'],
+    ];
+    for (const [filter, message] of mistakes) {
+      await expect(sandbox.deliveries(filter)).rejects.toThrow(message);
+    }
+  });
 });
