@@ -8,6 +8,7 @@ import type { ControlCall, ControlRoute, Instance } from './controlRoute.ts';
 import { unknownUrl } from './errors.ts';
 import { faultControl } from './faultControl.ts';
 import { moneyBackControl } from './moneyBackControl.ts';
+import { deletePrice } from './resources/catalogueDeletion.ts';
 import { expireSession, findSession } from './resources/checkoutSessions.ts';
 import { decode } from './route.ts';
 import { openShopSession } from './shopSession.ts';
@@ -115,6 +116,14 @@ const routes: readonly ControlRoute[] = [
       const catalogue = parseControl(catalogueSchema, body);
       seedCatalogue(ctx, catalogue);
       return { products: catalogue.products.length, prices: catalogue.prices.length };
+    },
+  },
+  {
+    method: 'POST',
+    pattern: /^\/_sandbox\/prices\/([^/]+)\/delete$/,
+    run: (ctx, { id, body }) => {
+      parseControl(emptySchema, body);
+      return deletePrice(ctx, id);
     },
   },
   {

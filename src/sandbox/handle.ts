@@ -41,6 +41,9 @@ export function createCalls(origin: () => string): Calls {
     async seedCatalogue(catalogue) {
       await call('PUT', 'catalogue', catalogue);
     },
+    async deletePrice(id) {
+      await call('POST', `prices/${segment(id)}/delete`, {});
+    },
     pay: (id, options = {}) => call('POST', `${session(id)}/pay`, options),
     buy: (order) => call('POST', 'buy', order),
     async settle(id, outcome = 'succeeded') {

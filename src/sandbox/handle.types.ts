@@ -143,6 +143,8 @@ export interface Sandbox extends Secrets {
   }): Promise<{ id: string; secret: string }>;
   /** Creates or updates products and prices with these ids; repeatable. */
   seedCatalogue(catalogue: Catalogue): Promise<void>;
+  /** Deletes a price that was never used, as in Stripe's dashboard: its API deletes none. */
+  deletePrice(priceId: string): Promise<void>;
   pay(sessionId: string, options?: PayOptions): Promise<PayResult>;
   /** Ends a bank debit now. */
   settle(sessionId: string, outcome?: 'succeeded' | 'failed'): Promise<void>;
