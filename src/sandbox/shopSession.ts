@@ -1,11 +1,14 @@
 import type { Context } from './context.ts';
-import { badRequest, noSuch } from './errors.ts';
+import { ApiError, badRequest, noSuch } from './errors.ts';
 import type { FormObject } from './form.ts';
 import { parseShape } from './params.ts';
 import { sessionCreateParams } from './resources/checkoutParams.ts';
 import { createSession } from './resources/checkoutSessions.ts';
 import type { SessionView } from './resources/checkoutView.ts';
 import { prices } from './tables.ts';
+
+/** Prices named to whom asked for one that is not there. */
+const OFFERED_MAX = 12;
 
 export interface ShopOrder {
   /** Id or lookup key. */
@@ -66,5 +69,18 @@ function findByIdOrKey(ctx: Context, name: string) {
   for (const { view } of ctx.store.walk(prices, 'newest_first')) {
     if (view.lookup_key === name) return view;
   }
-  throw noSuch('price', name, 'price', 404);
+  const { body } = noSuch('price', name, 'price', 404);
+  throw new ApiError(404, { ...body, message: `${body.message}. ${offered(ctx)}` });
+}
+
+/** Nobody knows the ids of a catalogue by heart. */
+function offered(ctx: Context): string {
+  const names: string[] = [];
+  for (const { view } of ctx.store.walk(prices, 'newest_first')) {
+    if (names.length === OFFERED_MAX) break;
+    if (view.active) names.push(view.lookup_key ?? view.id);
+  }
+  return names.length === 0
+    ? 'There are no prices yet: `npm run sandbox -- catalogue` makes two samples.'
+    : `To buy: ${names.join(', ')}.`;
 }

@@ -39,6 +39,7 @@ describe('the page at the root', () => {
       'Nothing has been paid yet',
       'No subscriptions',
       'No endpoint yet',
+      'time moves. What an application does by its own clock keeps real time',
     ]) {
       expect(text).toContain(hint);
     }

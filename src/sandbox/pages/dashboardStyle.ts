@@ -14,6 +14,8 @@ export const DASHBOARD_STYLE = `
 .panel td, .panel th { padding: 8px 12px 8px 0; vertical-align: middle; }
 .panel td:last-child, .panel th:last-child { padding-left: 0; padding-right: 0; }
 .scroll { overflow-x: auto; }
+/* A narrow screen scrolls a table; ids broken anywhere would make columns one letter wide. */
+.scroll .mono { overflow-wrap: normal; white-space: nowrap; }
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .when { white-space: nowrap; color: var(--soft); font-variant-numeric: tabular-nums; }
 .empty { color: var(--soft); margin: 0; }
