@@ -89,7 +89,7 @@ export interface RefundOptions {
 export interface DisputeOptions {
   /** `dispute` (default) takes the money at once; `inquiry` only asks; `prevented` was refunded. */
   readonly kind?: DisputeKind;
-  /** Default: what is left of the charge after refunds. */
+  /** Default: what is left of the charge after refunds, or all of it when nothing is. */
   readonly amount?: number;
   /** Default `fraudulent`. */
   readonly reason?: DisputeReason;

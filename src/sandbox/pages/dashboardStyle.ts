@@ -22,6 +22,7 @@ export const DASHBOARD_STYLE = `
 .row { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; }
 .row + .row { margin-top: 8px; }
 .empty + .row, details + .row { margin-top: 14px; }
+.row label { margin: 0; }
 .row form { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; margin: 0; }
 td form { display: inline-flex; gap: 6px; margin: 0 0 0 6px; align-items: center; }
 td .row { justify-content: flex-end; flex-wrap: nowrap; }
