@@ -5,7 +5,7 @@ import { API_VERSION, type Context } from './context.ts';
 import { billingControl } from './controlBilling.ts';
 import { parseControl } from './controlBody.ts';
 import type { ControlCall, ControlRoute, Instance } from './controlRoute.ts';
-import { unknownUrl } from './errors.ts';
+import { badRequest, unknownUrl } from './errors.ts';
 import { faultControl } from './faultControl.ts';
 import { moneyBackControl } from './moneyBackControl.ts';
 import { deletePrice } from './resources/catalogueDeletion.ts';
@@ -73,7 +73,10 @@ const paySchema = z.strictObject({
   quantities: z.record(z.string(), z.int().min(1)).optional(),
 });
 
+/** What only a payment can do something with. */
+const OF_PAYMENT = ['outcome', 'card_number', 'name', 'promotion_code'] as const;
 const buySchema = paySchema.omit({ quantities: true }).extend({
+  outcome: paySchema.shape.outcome.unwrap().optional(),
   price: z.string().min(1),
   quantity: z.int().min(1).optional(),
   customer: z.string().min(1).optional(),
@@ -130,9 +133,18 @@ const routes: readonly ControlRoute[] = [
     method: 'POST',
     pattern: /^\/_sandbox\/buy$/,
     run: (ctx, { body }) => {
-      const { pay: paid, ...given } = parseControl(buySchema, body);
-      const session = openShopSession(ctx, given);
-      return paid ? pay(ctx, session.id, given) : { outcome: 'open', session };
+      const { pay: paid, outcome = 'succeeded', ...given } = parseControl(buySchema, body);
+      if (paid) return pay(ctx, openShopSession(ctx, given).id, { ...given, outcome });
+      const ignored = OF_PAYMENT.find((name) => Object.hasOwn(body as object, name));
+      if (ignored !== undefined) {
+        throw badRequest(`Nothing is paid yet: leave ${ignored} out, or pay at once.`, {
+          param: ignored,
+        });
+      }
+      return {
+        outcome: 'open',
+        session: openShopSession(ctx, { ...given, customer_email: given.email }),
+      };
     },
   },
   {

@@ -16,6 +16,8 @@ export interface ShopOrder {
   readonly quantity?: number | undefined;
   /** One that exists; else the buyer is new. */
   readonly customer?: string | undefined;
+  /** Fills the page in for a new buyer who is to pay by hand. */
+  readonly customer_email?: string | undefined;
   /** Ask for an invoice of a one-time purchase; subscriptions have theirs anyway. */
   readonly invoice?: boolean | undefined;
   readonly client_reference_id?: string | undefined;
@@ -44,6 +46,7 @@ export function openShopSession(ctx: Context, order: ShopOrder): SessionView {
     line_items: { 0: { price: price.id, quantity: String(order.quantity ?? 1) } },
     success_url: `${ctx.origin()}/`,
     ...(order.customer === undefined ? {} : { customer: order.customer }),
+    ...(order.customer_email === undefined ? {} : { customer_email: order.customer_email }),
     ...(order.invoice ? { invoice_creation: { enabled: 'true' } } : {}),
     ...(order.client_reference_id === undefined
       ? {}

@@ -72,11 +72,18 @@ describe('the command line', () => {
       '--open',
       '--user',
       'u1',
+      '--email',
+      'eve@example.com',
     );
     expect(opened).toMatchObject({
       outcome: 'open',
-      session: { url: expect.stringContaining('/c/pay/'), client_reference_id: 'u1' },
+      session: {
+        url: expect.stringContaining('/c/pay/'),
+        client_reference_id: 'u1',
+        customer_email: 'eve@example.com',
+      },
     });
+    expect(await (await fetch(opened.session.url)).text()).toContain('eve@example.com');
     expect(await tell('buy', 'pack_50', '--card', '4000 0000 0000 0002')).toContain('Declined');
     expect((await sandbox.stripe.charges.list()).data).toHaveLength(2);
   });
@@ -197,6 +204,8 @@ describe('the command line', () => {
       [['buy', 'price_x'], "No such price: 'price_x'"],
       [['buy', 'pack_50', '--quantity', 'two'], '--quantity must be a number, not two.'],
       [['buy', 'pack_50', '--outcome', 'no'], '--outcome must be one of succeeded, declined'],
+      [['buy', 'pack_50', '--open', '--outcome', 'declined'], 'leave outcome out'],
+      [['buy', 'pack_50', '--open', '--card', '4242424242424242'], 'leave card_number out'],
       [['advance', 'soon'], 'How far is soon? Say 3h, 10d'],
       [['list', 'prices', '--limit', '0'], '--limit must be a whole number from 1 to 100, not 0.'],
       [['deliveries', '--limit', '-1'], '--limit'],
