@@ -6,7 +6,7 @@ import { type Sandbox, type SandboxOptions, startSandbox } from '../../../src/sa
 import { assertStripeShape, warmUp } from './stripeSchema.ts';
 
 /** Long, for a loaded machine: it only decides how long a broken test keeps one waiting. */
-const SETTLE_WITHIN_MS = 30_000;
+const SETTLE_WITHIN_MS = 60_000;
 
 const running: { stop(): Promise<unknown> | unknown }[] = [];
 const watched: TestSandbox[] = [];
