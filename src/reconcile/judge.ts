@@ -34,6 +34,8 @@ export interface JudgedBy {
   dryRun: boolean;
   /** What a dry run has foreseen so far: an invoice says nothing new of a session that was. */
   foreseen: Set<string>;
+  /** Given where somebody asks what a dry run comes to: the effects of each repair are put here. */
+  repairs?: Effect[][];
 }
 
 /**
@@ -59,8 +61,10 @@ export async function judge(
           continue;
         case 'nothing':
           return null;
-        case 'repaired':
         case 'would_repair':
+          by.repairs?.push(effects);
+          return { ...findingOf(withUser(suspect, effects), suspect.code), outcome };
+        case 'repaired':
           return { ...findingOf(withUser(suspect, effects), suspect.code), outcome };
         case 'unassigned':
           return leave(

@@ -162,6 +162,7 @@ const FUNCTIONS = [
   'receive_missed_events',
   'receive_webhook_event',
   'reconcile_apply',
+  'reconcile_foresee',
   'reconcile_link_customer',
   'reconcile_lookup',
   'reconcile_unseen_grants',

@@ -92,7 +92,12 @@ export function addFix(user: Command, run: Run): void {
             terminal.out(terminal.colours.green('Everything agrees; there is nothing to repair.'));
           } else {
             terminal.out(differencesText(terminal, preview.differences));
-            terminal.out(`\nBalance now: ${preview.before.balance}`);
+            const { before, after } = preview;
+            terminal.out(
+              after.balance === before.balance
+                ? `\nBalance: ${before.balance}, before and after.`
+                : `\nBalance: ${before.balance} now, ${after.balance} after the repair.`,
+            );
           }
         }
         const left = preview.differences.filter(needsPerson);
