@@ -67,6 +67,7 @@ export async function checkUser(deps: RunDeps, userId: string): Promise<UserChec
       reason: null,
       dryRun: true,
       foreseen: new Set<string>(),
+      unassigned: new Set<string>(),
     };
     const { objects, rows, differences } = await settleUser(deps, by, book);
     const state = await deps.db.rpc<ReconciliationState>('get_reconciliation_state', {
@@ -108,7 +109,14 @@ export async function fixUser(
       subscriptionId === undefined
         ? null
         : await assign(deps, first, subscriptionId, { actor, reason, dryRun });
-    const by = { runId: null, actor, reason, dryRun, foreseen: new Set<string>() };
+    const by = {
+      runId: null,
+      actor,
+      reason,
+      dryRun,
+      foreseen: new Set<string>(),
+      unassigned: new Set<string>(),
+    };
     const answer = (differences: Difference[], standings: Pick<UserFix, 'before' | 'after'>) => ({
       user_id: first.user_id,
       dry_run: dryRun,
