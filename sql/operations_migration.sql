@@ -215,6 +215,8 @@ begin
       return jsonb_build_object('count', v_page -> 'users', 'more', v_page -> 'more');
     when 'cleanup-events' then v_page := public.delete_old_webhook_events(90, true, 1000);
       return jsonb_build_object('count', v_page -> 'deleted', 'more', (v_page ->> 'deleted')::bigint = 1000);
+    when 'cleanup-notifications' then v_page := public.forget_notifications(90, 1000);
+      return jsonb_build_object('count', v_page -> 'forgotten', 'more', (v_page ->> 'forgotten')::bigint = 1000);
     when 'subscription_cache_cleanup' then
       return jsonb_build_object('count', public.clear_expired_subscription_cache(), 'more', false);
   end case;
@@ -227,6 +229,7 @@ $$;
 -- that neither runs it while the other does, or again when it is not due.
 --   p_name     expire-credits, seal-ledger, consistency-check, subscription_cache_cleanup,
 --              cleanup-events (older than 90 days; payloads that wrote entries are kept),
+--              cleanup-notifications (addresses and data of messages older than 90 days),
 --              consistency-ledger (every user's entries, begun at most every 27 days)
 --   p_seconds  it begins no page after so long (default 20; 1 to 600); what is left is due at once
 --   p_due_only false: now, whatever the schedule
@@ -244,6 +247,7 @@ declare
     "consistency-check": {"pace": {"every_seconds": 60}},
     "subscription_cache_cleanup": {"pace": {"every_seconds": 300}},
     "cleanup-events": {"pace": {"every_seconds": 60, "weekday": 0, "hour": 3}},
+    "cleanup-notifications": {"pace": {"every_seconds": 86400}},
     "consistency-ledger": {"pace": {"every_seconds": 300, "day": 1, "hour": 4}}}';
   v_pace constant jsonb := c_jobs #> array[p_name, 'pace'];
   v_pages_max constant integer := (c_jobs #>> array[p_name, 'pages_max'])::integer;

@@ -100,6 +100,7 @@ const FUNCTIONS = [
   'find_user_by_customer',
   'finish_job',
   'finish_notification',
+  'forget_notifications',
   'get_admin_user',
   'get_cache_cleanup_history',
   'get_cached_stripe_data',

@@ -66,6 +66,7 @@ describe('with pg_cron', () => {
     expect(first.map(({ jobname, schedule }) => `${jobname} ${schedule}`)).toEqual([
       'nightly-report 0 1 * * *',
       'purser-cleanup-events 0 3 * * 0',
+      'purser-cleanup-notifications 30 3 * * *',
       'purser-consistency-check * * * * *',
       'purser-consistency-ledger */5 4-9 1 * *',
       'purser-expire-credits * * * * *',
@@ -88,7 +89,7 @@ describe('with pg_cron', () => {
     const rows = await database.current.query(
       `select name, runs::int, last_outcome from scheduled_jobs order by name`,
     );
-    expect(rows).toHaveLength(6);
+    expect(rows).toHaveLength(7);
     for (const row of rows) expect(row).toMatchObject({ runs: 1, last_outcome: 'done' });
   });
 

@@ -49,6 +49,14 @@ export function mountMail(
   );
 }
 
+/** A mail that is forgotten for its age has nothing to show. */
+function mailLinks({ id, kind, subject, forgotten_at: forgotten }: NotificationRecord) {
+  const name = subject ?? kind;
+  return forgotten === null
+    ? html`<a href="/mail/${id}">${name}</a> <a class="soft" href="/mail/${id}?as=text">text</a>`
+    : name;
+}
+
 function mailIndexPage(
   latest: NotificationRecord[],
   samples: readonly string[],
@@ -70,7 +78,7 @@ ${
     : html`<div class="scroll"><table><tr><th scope="col">Mail</th><th scope="col">To</th><th scope="col">Status</th><th scope="col">Written</th></tr>
 ${mails.map(
   (mail) =>
-    html`<tr><td><a href="/mail/${mail.id}">${mail.subject ?? mail.kind}</a> <a class="soft" href="/mail/${mail.id}?as=text">text</a></td><td>${mail.to ?? mail.user_id ?? ''}</td><td>${mail.status}${mail.error === null ? '' : html` <span class="soft">${mail.error}</span>`}</td><td>${mail.created_at}</td></tr>`,
+    html`<tr><td>${mailLinks(mail)}</td><td>${mail.to ?? mail.user_id ?? ''}</td><td>${mail.status}${mail.error === null ? '' : html` <span class="soft">${mail.error}</span>`}</td><td>${mail.created_at}</td></tr>`,
 )}</table></div>`
 }
 <h2>Every kind, with made-up data</h2>
