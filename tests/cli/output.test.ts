@@ -1,7 +1,10 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { describe, expect, it } from '@jest/globals';
 import { eventsTable } from '../../src/cli/commands/events.ts';
 import { table } from '../../src/cli/table.ts';
 import { cleaned, printJson } from '../../src/cli/terminal.ts';
+import { shellWord } from '../../src/core/shellWord.ts';
 import type { EventSummary } from '../../src/webhook/eventLog.types.ts';
 import { testTerminal, widest } from './support/runIt.ts';
 
@@ -93,4 +96,12 @@ it('keeps the commands’ own colours, wherever they stand in a cell', () => {
   const { out } = terminal.printed();
   expect(out).toContain('\u001b[32m50 credits\u001b[39m');
   expect(out).not.toContain('?');
+});
+
+it('tells commands that may be copied, whatever a user’s id holds', async () => {
+  expect(shellWord('auth0:61f-7_a@b.example')).toBe('auth0:61f-7_a@b.example');
+  for (const id of [`o'hara $(id) "x"`, '', 'a b', '`id`', '*', '~', '-n\\', "'"]) {
+    const { stdout } = await promisify(execFile)('sh', ['-c', `printf %s ${shellWord(id)}`]);
+    expect(stdout).toBe(id);
+  }
 });

@@ -1,3 +1,4 @@
+import { shellWord } from '../../core/shellWord.ts';
 import type { EventDetail, EventPage, EventSummary } from '../../webhook/eventLog.types.ts';
 import { createClient } from '../client.ts';
 import type { AddCommand } from '../command.ts';
@@ -177,7 +178,7 @@ function showEvent(terminal: Terminal, event: EventDetail, withPayload: boolean)
   }
   if (withPayload) out(`\n${JSON.stringify(event.payload, null, 2)}`);
   if (['failed', 'dead', 'parked'].includes(event.status)) {
-    terminal.err(colours.dim(`\nTo work on it again: purser replay ${event.event_id}`));
+    terminal.err(colours.dim(`\nTo work on it again: purser replay ${shellWord(event.event_id)}`));
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { FoundUser, UserView } from '../../admin/admin.types.ts';
+import { shellWord } from '../../core/shellWord.ts';
 import type { TransactionPage } from '../../credits/credits.types.ts';
 import type { Explanation } from '../../credits/explain.types.ts';
 import { createClient } from '../client.ts';
@@ -157,7 +158,7 @@ function showBalance(terminal: Terminal, view: UserView): void {
     );
   }
   if (findings.length > 0)
-    terminal.err(colours.dim(`\nTo look into it: purser user check ${profile.user_id}`));
+    terminal.err(colours.dim(`\nTo look into it: purser user check ${shellWord(profile.user_id)}`));
 }
 
 function addLots(user: Command, run: Run): void {

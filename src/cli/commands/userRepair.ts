@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { shellWord } from '../../core/shellWord.ts';
 import type { UserCheck, UserFix } from '../../reconcile/reconcile.types.ts';
 import { createClient } from '../client.ts';
 import type { Run } from '../command.ts';
@@ -49,7 +50,7 @@ export function addCheck(user: Command, run: Run): void {
             terminal.out(differencesText(terminal, differences));
             terminal.err(
               terminal.colours.dim(
-                `\nTo see what a repair would do: purser user fix ${userId} --reason "..." --dry-run`,
+                `\nTo see what a repair would do: purser user fix ${shellWord(userId)} --reason "..." --dry-run`,
               ),
             );
           }
