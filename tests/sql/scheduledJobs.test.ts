@@ -125,9 +125,9 @@ describe('a job run by the database', () => {
       p_user_id: user,
       p_type: 'bonus',
       p_key: 'grant:short',
-      p_lots: [{ credits: 7, expires_at: new Date(Date.now() + 500).toISOString() }],
+      p_lots: [{ credits: 7, expires_at: '2026-01-02' }],
+      p_now: '2026-01-01',
     });
-    await new Promise((resolve) => setTimeout(resolve, 600));
     expect(await run('expire-credits', { p_due_only: false })).toMatchObject({
       outcome: 'done',
       result: { done: 1, by: 'sql' },
