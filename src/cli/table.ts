@@ -6,7 +6,10 @@ export interface Column {
   head: string;
   /** Columns of the screen. One may be left out: it takes what is left, and wraps. */
   width?: number;
+  /** Numbers: to the right, and never cut; the column grows where one is longer than its width. */
   right?: boolean;
+  /** Ids, which are copied: never cut either. */
+  whole?: boolean;
 }
 
 /** A row; `note`, of one line or several, stands below it, from the second column on. */
@@ -19,12 +22,9 @@ export interface Row {
 export const GAP = 2;
 
 /** A table without lines, as wide as the terminal. Cells are cleaned of control characters. */
-export function table(
-  terminal: Terminal,
-  columns: readonly Column[],
-  rows: readonly Row[],
-): string {
+export function table(terminal: Terminal, given: readonly Column[], rows: readonly Row[]): string {
   const { colours, width } = terminal;
+  const columns = given.map((column, place) => grown(column, place, rows));
   const fixed = columns.reduce((sum, { width: own = 0 }) => sum + own + GAP, 0);
   const rest = Math.max(width - fixed - 1, 12);
   const widths = columns.map(({ width: own = rest }) => own + GAP);
@@ -56,6 +56,13 @@ export function table(
     .split('\n')
     .map((line) => line.trimEnd())
     .join('\n');
+}
+
+function grown(column: Column, place: number, rows: readonly Row[]): Column {
+  const { width, right, whole } = column;
+  if (width === undefined || !(right || whole)) return column;
+  const longest = Math.max(0, ...rows.map(({ cells }) => visible(cells[place] ?? '').length));
+  return { ...column, width: Math.max(width, longest) };
 }
 
 const NO_LINES = Object.fromEntries(

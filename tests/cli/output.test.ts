@@ -61,6 +61,22 @@ received      status     type
   });
 });
 
+it('cuts no number and no id: their columns grow', () => {
+  const terminal = testTerminal({});
+  const id = '6f1c2a9e-0b7d-4a55-9a3e-2f8f1f0c9d11';
+  const columns = [
+    { head: 'user', width: 8, whole: true },
+    { head: 'credits', width: 7, right: true },
+    { head: 'kind', width: 4 },
+    { head: 'why' },
+  ];
+  const shown = table(terminal, columns, [{ cells: [id, '9007199254740991', 'purchase', 'x'] }]);
+  expect(shown).toContain(id);
+  expect(shown).toContain('9007199254740991');
+  expect(shown).toContain('pur…');
+  expect(widest(shown)).toBeLessThanOrEqual(80);
+});
+
 describe('what comes from outside', () => {
   const hostile = '\u001b[2Jgone\u0007 \u001b[8mhidden \u009b1A';
 

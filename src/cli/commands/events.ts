@@ -146,7 +146,7 @@ function showEvent(terminal: Terminal, event: EventDetail, withPayload: boolean)
       table(
         terminal,
         [
-          { head: 'entry', width: 10 },
+          { head: 'entry', width: 10, whole: true },
           { head: 'type', width: 18 },
           { head: 'credits', width: 9, right: true },
           { head: 'user' },

@@ -47,8 +47,8 @@ function addFind(user: Command, run: Run): void {
             table(
               terminal,
               [
-                { head: 'user' },
-                { head: 'e-mail', width: 26 },
+                { head: 'user', width: 10, whole: true },
+                { head: 'e-mail' },
                 { head: 'plan', width: 10 },
                 { head: 'credits', width: 9, right: true },
               ],
@@ -176,7 +176,7 @@ function addLots(user: Command, run: Run): void {
             table(
               terminal,
               [
-                { head: 'lot', width: 8 },
+                { head: 'lot', width: 8, whole: true },
                 { head: 'left', width: 8, right: true },
                 { head: 'of', width: 8, right: true },
                 { head: 'kind', width: 5 },
