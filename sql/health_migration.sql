@@ -23,7 +23,8 @@ returns bigint language sql immutable set search_path = '' as $$
 $$;
 
 -- The inbox. oldest_unprocessed_seconds: how long the oldest event that is due has waited; one
--- that waits for its retry is not due before that, and is counted as failed.
+-- that waits for its retry is not due before that, and is counted as failed. processing_ms: of events
+-- done at the first attempt; one that was parked has waited for its user, not for us.
 create or replace function purser.inbox_figures(p_now timestamptz)
 returns jsonb language plpgsql stable set search_path = '' as $$
 declare
@@ -50,7 +51,7 @@ begin
     'good_last_day', count(*) filter (where e.status not in ('failed', 'dead')),
     'failed_last_hour', count(*) filter (where e.updated_at > v_hour and e.status in ('failed', 'dead')),
     'processing_ms', round(coalesce(avg(extract(epoch from e.processed_at - e.created_at) * 1000)
-      filter (where e.processed and e.retry_count = 0 and e.processed_at > v_hour), 0))::bigint,
+      filter (where e.processed and e.lease = 1 and e.processed_at > v_hour), 0))::bigint,
     'cache_invalidations_last_hour', count(*) filter (where e.created_at > v_hour
       and e.event_type ~ '^(product|price|customer)\.'))
   into v_recent

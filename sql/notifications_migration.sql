@@ -38,10 +38,15 @@ create table if not exists public.notifications (
   sent_at timestamptz,
   created_at timestamptz not null default clock_timestamp()
 );
+alter table public.notifications
+  -- When address and data were taken out; see forget_notifications.
+  add column if not exists forgotten_at timestamptz;
 create index if not exists notifications_due on public.notifications (next_attempt_at)
   where status in ('queued', 'leased', 'failed');
 create index if not exists notifications_user on public.notifications (user_id, created_at);
 create index if not exists notifications_trouble on public.notifications (status, id) where status in ('failed', 'dead');
+create index if not exists notifications_ended on public.notifications (created_at)
+  where forgotten_at is null and status in ('sent', 'kept', 'dropped', 'dead');
 comment on table public.notifications is 'Outbox of e-mails and alerts: queued -> leased -> sent | kept (no transport is set) | failed (tried again) | dead (needs a person); dropped: no address, switched off, or the cause has gone.';
 comment on column public.notifications.recipient is 'The address, where the cause names one; else the user''s own at the first attempt, or the one Stripe collected (buyer_email of the data).';
 comment on column public.notifications.sent_to is 'The address of the attempts; fixed by the first, as `data` is, so that each attempt sends the same message.';
@@ -227,6 +232,7 @@ begin
     'user_id', p_message.user_id, 'to', coalesce(p_message.sent_to, p_message.recipient), 'subject', p_message.subject,
     'status', p_message.status, 'attempts', p_message.attempts, 'transport', p_message.transport,
     'provider_id', p_message.provider_id, 'error', p_message.error_message,
+    'forgotten_at', purser.iso(p_message.forgotten_at),
     'next_attempt_at', case when p_message.status in ('queued', 'failed') then purser.iso(p_message.next_attempt_at) end,
     'sent_at', purser.iso(p_message.sent_at), 'created_at', purser.iso(p_message.created_at));
 end
@@ -272,8 +278,9 @@ $$;
 
 -- ---------------------------------------------------------------------------------------------
 -- retry_notification: a message that was not sent gets all its attempts again, with the address and
--- the balance of then. Audited. Answers {outcome: queued | not_found | sent | leased | unchanged};
--- sent: it was, and goes to nobody twice; leased: it is being sent; unchanged: it waits already.
+-- the balance of then. Audited. Answers {outcome: queued | not_found | sent | forgotten | leased | unchanged};
+-- sent: it was, and goes to nobody twice; forgotten: its address and data are gone; leased: it is being
+-- sent; unchanged: it waits already.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.retry_notification(p_id bigint, p_actor text)
 returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
@@ -287,6 +294,9 @@ begin
   if v_message.status in ('sent', 'leased') then
     return jsonb_build_object('outcome', v_message.status);
   end if;
+  if v_message.forgotten_at is not null then
+    return jsonb_build_object('outcome', 'forgotten');
+  end if;
   if v_message.status = 'queued' and v_message.next_attempt_at <= clock_timestamp() then
     return jsonb_build_object('outcome', 'unchanged');
   end if;
@@ -298,6 +308,39 @@ begin
     jsonb_build_object('status', v_message.status, 'error', v_message.error_message),
     jsonb_build_object('notification', v_message.notification_key));
   return jsonb_build_object('outcome', 'queued');
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
+-- forget_notifications: takes out of messages that ended what says whom they went to and what they
+-- told: addresses, data, and the mail server's words, which repeat addresses. Key, kind, user, subject,
+-- status and times stay: the same cause is never told twice, and the question whether somebody was
+-- written to has an answer.
+--   p_days   only those written so long ago (at least 1)
+--   p_limit  messages a call (1 to 5000), the oldest first
+-- Answers {forgotten}; fewer than p_limit: none is left. What waits, is tried again or being sent is
+-- left alone. Idempotent. Locks: the rows; those of others are passed over.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.forget_notifications(
+  p_days integer default 90, p_limit integer default 1000, p_now timestamptz default null)
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
+declare
+  v_now timestamptz := coalesce(p_now, clock_timestamp());
+  v_count bigint;
+begin
+  if p_days is null or p_days < 1 then
+    perform purser.raise_error(400, 'invalid_request', 'The age in days must be at least 1.');
+  end if;
+  update public.notifications n
+  set recipient = null, sent_to = null, data = '{}', error_message = null, forgotten_at = v_now
+  where n.id in (
+    select o.id from public.notifications o
+    where o.forgotten_at is null and o.status in ('sent', 'kept', 'dropped', 'dead')
+      and o.created_at < v_now - make_interval(days => p_days)
+    order by o.created_at limit least(greatest(coalesce(p_limit, 1000), 1), 5000)
+    for update skip locked);
+  get diagnostics v_count = row_count;
+  return jsonb_build_object('forgotten', v_count);
 end
 $$;
 

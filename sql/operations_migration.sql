@@ -216,6 +216,8 @@ begin
       return jsonb_build_object('count', v_page -> 'users', 'more', v_page -> 'more');
     when 'cleanup-events' then v_page := public.delete_old_webhook_events(90, true, 1000);
       return jsonb_build_object('count', v_page -> 'deleted', 'more', (v_page ->> 'deleted')::bigint = 1000);
+    when 'cleanup-notifications' then v_page := public.forget_notifications(90, 1000);
+      return jsonb_build_object('count', v_page -> 'forgotten', 'more', (v_page ->> 'forgotten')::bigint = 1000);
     when 'subscription_cache_cleanup' then
       return jsonb_build_object('count', public.clear_expired_subscription_cache(), 'more', false);
   end case;
@@ -228,37 +230,46 @@ $$;
 -- that neither runs it while the other does, or again when it is not due.
 --   p_name     expire-credits, seal-ledger, consistency-check, subscription_cache_cleanup,
 --              cleanup-events (older than 90 days; payloads that wrote entries are kept),
+--              cleanup-notifications (addresses and data of messages older than 90 days),
 --              consistency-ledger (every user's entries, begun at most every 27 days)
 --   p_seconds  it begins no page after so long (default 20; 1 to 600); what is left is due at once
 --   p_due_only false: now, whatever the schedule
--- Answers {outcome: done | failed | busy | not_due, result}. One transaction, so expire-credits,
--- which locks users, takes a single page.
+-- Answers {outcome: done | failed | busy | not_due, result}. One transaction: see pages_max below.
 -- Errors: not_found (PT404) for a job that is not of these. Safe to call at any time by any number.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.run_sql_job(p_name text, p_seconds integer default 20, p_due_only boolean default true)
 returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
 declare
-  c_paces constant jsonb := '{
-    "expire-credits": {"every_seconds": 60}, "seal-ledger": {"every_seconds": 60}, "consistency-check": {"every_seconds": 60},
-    "subscription_cache_cleanup": {"every_seconds": 300}, "cleanup-events": {"every_seconds": 60, "weekday": 0, "hour": 3},
-    "consistency-ledger": {"every_seconds": 300, "day": 1, "hour": 4}}';
+  -- All that is particular to a job. pages_max: its pages lock rows that requests wait for until this
+  -- transaction ends; of the others time alone is the bound.
+  c_jobs constant jsonb := '{
+    "expire-credits": {"pace": {"every_seconds": 60}, "pages_max": 1},
+    "seal-ledger": {"pace": {"every_seconds": 60}},
+    "consistency-check": {"pace": {"every_seconds": 60}},
+    "subscription_cache_cleanup": {"pace": {"every_seconds": 300}},
+    "cleanup-events": {"pace": {"every_seconds": 60, "weekday": 0, "hour": 3}},
+    "cleanup-notifications": {"pace": {"every_seconds": 86400}},
+    "consistency-ledger": {"pace": {"every_seconds": 300, "day": 1, "hour": 4}}}';
+  v_pace constant jsonb := c_jobs #> array[p_name, 'pace'];
+  v_pages_max constant integer := (c_jobs #>> array[p_name, 'pages_max'])::integer;
   v_ends_at timestamptz := clock_timestamp() + make_interval(secs => least(greatest(coalesce(p_seconds, 20), 1), 600));
   v_job public.scheduled_jobs;
   v_page jsonb;
+  v_pages integer := 0;
   v_count bigint := 0;
   v_more boolean := true;
   v_error text;
 begin
-  if not coalesce(c_paces ? p_name, false) then
+  if v_pace is null then
     perform purser.raise_error(404, 'not_found', format('%s is no job that the database can run alone. Those are: %s.', p_name,
-      (select string_agg(k, ', ' order by k) from jsonb_object_keys(c_paces) k)));
+      (select string_agg(k, ', ' order by k) from jsonb_object_keys(c_jobs) k)));
   end if;
   -- Claims of the same job take this lock shared, for an instant, and find it taken while we run.
   if not pg_try_advisory_xact_lock(hashtextextended('purser.job ' || p_name, 0)) then
     return jsonb_build_object('outcome', 'busy');
   end if;
   -- Nobody has seen it before: whoever put it into pg_cron's schedule wants it to run.
-  insert into public.scheduled_jobs (name, pace) values (p_name, c_paces -> p_name) on conflict (name) do nothing;
+  insert into public.scheduled_jobs (name, pace) values (p_name, v_pace) on conflict (name) do nothing;
   select * into v_job from public.scheduled_jobs j where j.name = p_name;
   if v_job.leased_until > clock_timestamp() then
     return jsonb_build_object('outcome', 'busy');
@@ -267,18 +278,19 @@ begin
     return jsonb_build_object('outcome', 'not_due');
   end if;
   update public.scheduled_jobs j
-  set lease = j.lease + 1, last_started_at = clock_timestamp(), pace = coalesce(j.pace, c_paces -> p_name)
+  set lease = j.lease + 1, last_started_at = clock_timestamp(), pace = coalesce(j.pace, v_pace)
   where j.name = p_name;
   while v_more and v_error is null and clock_timestamp() < v_ends_at loop
+    v_pages := v_pages + 1;
     begin
       v_page := purser.run_job_page(p_name);
       v_count := v_count + (v_page ->> 'count')::bigint;
       v_more := (v_page ->> 'more')::boolean;
-      exit when p_name = 'expire-credits';
     exception when others then
       -- The page is undone, those before it stay, and the failure stands in the row.
       v_error := sqlerrm;
     end;
+    exit when v_pages = v_pages_max;
   end loop;
   perform purser.end_run(p_name, case when v_error is null then 'done' else 'failed' end,
     case when v_error is null then jsonb_build_object('done', v_count, 'by', 'sql') else jsonb_build_object('error', v_error, 'done', v_count, 'by', 'sql') end,

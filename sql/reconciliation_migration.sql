@@ -496,6 +496,43 @@ end
 $$;
 
 -- ---------------------------------------------------------------------------------------------
+-- reconcile_foresee: what a user's balance would be after repairs, with nothing written.
+--   p_customer_id  a customer that is linked to the user first; null = none
+--   p_repairs      [[effect]]: what each repair applies, in the order they would be made
+-- Answers {outcome: found | not_found, before, after: {balance, version}}. The repairs themselves run, in
+-- a subtransaction that is always rolled back, so no rule exists twice; identity numbers they drew
+-- are left out of the ledger's later ones. All of them were read before the first, so a payment or
+-- subscription that one has moved is no reason for the next to be read again.
+-- Locks: as the repairs, released at the end.
+-- ---------------------------------------------------------------------------------------------
+create or replace function public.reconcile_foresee(p_user_id text, p_repairs jsonb, p_customer_id text default null)
+returns jsonb language plpgsql security definer set search_path = '' set lock_timeout = '5s' as $$
+declare
+  v_user purser.accounts;
+  v_before jsonb;
+  v_repair jsonb;
+begin
+  begin
+    v_user := purser.lock_user(p_user_id);
+    if v_user.id is null then
+      return jsonb_build_object('outcome', 'not_found');
+    end if;
+    v_before := purser.standing(v_user);
+    if p_customer_id is not null then
+      perform public.link_stripe_customer(p_user_id, p_customer_id);
+    end if;
+    for v_repair in select * from jsonb_array_elements(p_repairs) loop
+      perform public.apply_webhook_effects(null, null, purser.with_current_version(v_repair));
+    end loop;
+    select * into v_user from purser.accounts a where a.id = v_user.id;
+    raise sqlstate 'PDRUN';
+  exception when sqlstate 'PDRUN' then null;
+  end;
+  return jsonb_build_object('outcome', 'found', 'before', v_before, 'after', purser.standing(v_user));
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
 -- note_reconciliation_finding: a difference that no effect heals: for a person (p_repaired false),
 -- or repaired outside the database, in Redis (true: audited). Answers {outcome: repaired | new | seen | accepted}.
 -- ---------------------------------------------------------------------------------------------
@@ -509,6 +546,32 @@ begin
       jsonb_build_object('code', p_finding ->> 'code', 'subject', p_finding ->> 'subject', 'run', p_run_id));
   end if;
   return jsonb_build_object('outcome', purser.note_difference(purser.run_key(p_run_id), p_finding, p_repaired));
+end
+$$;
+
+-- What of a user's account a repair changes, for whoever compares before and after.
+create or replace function purser.standing(p_user purser.accounts)
+returns jsonb language plpgsql immutable set search_path = '' as $$
+begin
+  return jsonb_build_object('balance', p_user.credits_balance, 'version', p_user.credits_version);
+end
+$$;
+
+-- Effects as if their payment or subscription, which the first of them may name, had just been read.
+create or replace function purser.with_current_version(p_effects jsonb)
+returns jsonb language plpgsql stable set search_path = '' as $$
+declare
+  v_first jsonb := p_effects -> 0;
+  v_version bigint;
+begin
+  case v_first ->> 'kind'
+    when 'payment_state' then
+      select p.version into v_version from public.payments p where p.payment = v_first ->> 'payment';
+    when 'subscription_state' then
+      select s.version into v_version from public.subscription s where s.stripe_subscription_id = v_first ->> 'subscription_id';
+    else return p_effects;
+  end case;
+  return jsonb_set(p_effects, '{0,version}', to_jsonb(coalesce(v_version, 0)));
 end
 $$;
 

@@ -40,6 +40,8 @@ begin
       ('subscription_cache_cleanup', '*/5 * * * *', $sql$select public.run_sql_job('subscription_cache_cleanup')$sql$),
       -- Weekly, Sunday 3 AM: events older than 90 days. Payloads that wrote entries are kept.
       ('purser-cleanup-events', '0 3 * * 0', $sql$select public.run_sql_job('cleanup-events', 90)$sql$),
+      -- Daily: addresses and data of messages that ended more than 90 days ago.
+      ('purser-cleanup-notifications', '30 3 * * *', $sql$select public.run_sql_job('cleanup-notifications', 90)$sql$),
       -- Monthly: every entry of every user. It begins on the first at 4 AM and takes as many of
       -- these turns as it needs; the copies in Redis are a server's part (job consistency-full).
       ('purser-consistency-ledger', '*/5 4-9 1 * *', $sql$select public.run_sql_job('consistency-ledger', 60)$sql$)

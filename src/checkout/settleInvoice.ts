@@ -94,6 +94,15 @@ export async function settleInvoice(
   ];
 }
 
+/** The session that an invoice came of; null: none, or nothing was paid. Errors: `dependency_down`. */
+export async function findSessionOfInvoice(
+  stripe: Stripe,
+  invoiceId: string,
+): Promise<Stripe.Checkout.Session | null> {
+  const intent = firstIntentOf(await readInvoicePayments(stripe, invoiceId));
+  return intent === null ? null : sessionOf(stripe, intent);
+}
+
 async function sessionOf(
   stripe: Stripe,
   paymentIntentId: string,

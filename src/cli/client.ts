@@ -173,7 +173,10 @@ function refusal(given: {
       `The key of ${keyName} is no admin key of ${url}: ${problem.detail ?? ''}`.trim(),
     );
   }
-  const fields = problem.errors?.map((one) => `\n  ${one.path}: ${one.message}`).join('') ?? '';
+  const detail = problem.detail ?? problem.code;
+  // The sentence names the first of them itself.
+  const others = problem.errors?.filter(({ message }) => !detail.includes(message)) ?? [];
+  const fields = others.map((one) => `\n  ${one.path}: ${one.message}`).join('');
   const id = status >= 500 && problem.request_id ? ` (request ${problem.request_id})` : '';
-  return new CliError(`${problem.detail ?? problem.code}${id}${fields}`, status === 404 ? 1 : 2);
+  return new CliError(`${detail}${id}${fields}`, status === 404 ? 1 : 2);
 }

@@ -9,7 +9,7 @@ import { addMigrate } from './commands/migrate.ts';
 import { addReconcile } from './commands/reconcile.ts';
 import { addReplay } from './commands/replay.ts';
 import { addUser } from './commands/user.ts';
-import { CliError, EXIT, type Terminal } from './terminal.ts';
+import { CliError, cleaned, EXIT, type Terminal } from './terminal.ts';
 
 const HELP = `
 Commands that talk to a server find it at PURSER_URL (default: this machine,
@@ -18,7 +18,8 @@ in PURSER_DATA_DIR). They end with 0 (all is well), 1 (something was found),
 2 (it could not run) or 130 (canceled).`;
 
 /** Runs one command line; resolves with the exit code. Never rejects for what a user did wrong. */
-export async function runCli(args: readonly string[], terminal: Terminal): Promise<number> {
+export async function runCli(args: readonly string[], raw: Terminal): Promise<number> {
+  const terminal = cleaned(raw);
   let code: number = EXIT.ok;
   const run: Run =
     (work) =>

@@ -1,3 +1,4 @@
+import { stripVTControlCharacters } from 'node:util';
 import Table from 'cli-table3';
 import { plainText, type Terminal } from './terminal.ts';
 
@@ -5,24 +6,25 @@ export interface Column {
   head: string;
   /** Columns of the screen. One may be left out: it takes what is left, and wraps. */
   width?: number;
+  /** Numbers: to the right, and never cut; the column grows where one is longer than its width. */
   right?: boolean;
+  /** Ids, which are copied: never cut either. */
+  whole?: boolean;
 }
 
-/** A row; `note` stands below it, from the second column on. */
+/** A row; `note`, of one line or several, stands below it, from the second column on. */
 export interface Row {
   cells: readonly string[];
   note?: string;
 }
 
-const GAP = 2;
+/** Blank columns after each column. */
+export const GAP = 2;
 
 /** A table without lines, as wide as the terminal. Cells are cleaned of control characters. */
-export function table(
-  terminal: Terminal,
-  columns: readonly Column[],
-  rows: readonly Row[],
-): string {
+export function table(terminal: Terminal, given: readonly Column[], rows: readonly Row[]): string {
   const { colours, width } = terminal;
+  const columns = given.map((column, place) => grown(column, place, rows));
   const fixed = columns.reduce((sum, { width: own = 0 }) => sum + own + GAP, 0);
   const rest = Math.max(width - fixed - 1, 12);
   const widths = columns.map(({ width: own = rest }) => own + GAP);
@@ -44,7 +46,7 @@ export function table(
         '',
         {
           colSpan: columns.length - 1,
-          content: breakLong(note, width - (columns[0]?.width ?? 0) - 2 * GAP),
+          content: breakLong(plainText(note), width - (columns[0]?.width ?? 0) - 2 * GAP),
         },
       ]);
     }
@@ -54,6 +56,13 @@ export function table(
     .split('\n')
     .map((line) => line.trimEnd())
     .join('\n');
+}
+
+function grown(column: Column, place: number, rows: readonly Row[]): Column {
+  const { width, right, whole } = column;
+  if (width === undefined || !(right || whole)) return column;
+  const longest = Math.max(0, ...rows.map(({ cells }) => visible(cells[place] ?? '').length));
+  return { ...column, width: Math.max(width, longest) };
 }
 
 const NO_LINES = Object.fromEntries(
@@ -76,24 +85,23 @@ const NO_LINES = Object.fromEntries(
   ].map((name) => [name, '']),
 );
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: our own colours are kept
-const COLOURED = /^\u001b\[/;
+/** As it is seen, without colours. */
+const visible = stripVTControlCharacters;
 
 /** Too long for a column of fixed width: cut, so that a table keeps one line a row. */
 function clean(cell: string, width: number | undefined, rest: number): string {
-  if (COLOURED.test(cell)) return width === undefined ? breakLong(cell, rest) : cell;
   const text = plainText(cell);
   if (width === undefined) return breakLong(text, rest);
-  if (text.length <= width) return text;
-  return `${text.slice(0, width - 1)}…`;
+  const seen = visible(text);
+  return seen.length <= width ? text : `${seen.slice(0, width - 1)}…`;
 }
 
 /** Ids and addresses have no place to break; the table would cut them, and they are to be copied. */
 function breakLong(text: string, width: number): string {
+  // Colours take no room.
+  const piece = new RegExp(`(?:(?:\\u001b\\[\\d+m)*.){1,${width}}(?:\\u001b\\[\\d+m)*`, 'gu');
   return text.replace(/\S+/g, (word) =>
-    word.length > width
-      ? (word.match(new RegExp(`.{1,${width}}`, 'gu')) ?? [word]).join('\n')
-      : word,
+    visible(word).length > width ? (word.match(piece) ?? [word]).join('\n') : word,
   );
 }
 

@@ -57,11 +57,27 @@ export const EXIT = {
   canceled: 130,
 } as const;
 
-/** Bytes that would move the cursor or hide text: ids and messages come from outside. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
-export const plainText = (text: string) => text.replace(CONTROL, '?');
+/**
+ * Bytes that would move the cursor or hide text: ids and messages come from outside. The colours the
+ * commands use (picocolors) do neither, and are kept.
+ */
+const CONTROL =
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  /\u001b\[(?:1|2|22|31|32|33|36|39)m|[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
+const isColour = (match: string) => match.length > 1;
+export const plainText = (text: string) =>
+  text.replace(CONTROL, (match) => (isColour(match) ? match : '?'));
 
+/** The same terminal, with everything that is printed cleaned, whoever wrote it. */
+export const cleaned = (terminal: Terminal): Terminal => ({
+  ...terminal,
+  out: (text) => terminal.out(plainText(text)),
+  err: (text) => terminal.err(plainText(text)),
+});
+
+/** Values reach a program as they are: what a terminal would act upon is escaped. */
 export function printJson({ out }: Terminal, value: unknown): void {
-  out(JSON.stringify(value, null, 2));
+  const escaped = (character: string) =>
+    `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  out(JSON.stringify(value, null, 2).replace(CONTROL, escaped));
 }

@@ -200,6 +200,7 @@ export function assemble(options: AssembleOptions): Assembly {
     redis: () => redis.ping(),
   };
   const scrape = {
+    logger,
     cacheCounts: () => stripeCache.counts(),
     async readState(): Promise<OperationsState> {
       const [state, { health_score, mirror_lag_seconds }] = await Promise.all([

@@ -5,6 +5,7 @@ import { checkConsistency, checkEverything } from '../credits/checkConsistency.t
 import { expireDueCredits, sealCreditEntries } from '../credits/ledger.ts';
 import { createMirrorRepair } from '../credits/repairMirror.ts';
 import { type DunningDeps, runDunning } from '../dunning/runDunning.ts';
+import { forgetMessages } from '../notifications/outbox.ts';
 import type { Reconcile, ReconciliationAnswer } from '../reconcile/reconcile.types.ts';
 import { cleanSubscriptionCache } from '../subscriptions/subscriptions.ts';
 import { deleteOldEvents } from '../webhook/inbox.ts';
@@ -36,6 +37,8 @@ export interface RegistryDeps {
 const EXPIRY_PAGE = 200;
 const SEAL_PAGE = 500;
 const CLEANUP_DAYS = 90;
+/** What a message said and to whom is of use for as long as somebody may still ask about it. */
+const MESSAGE_DAYS = 90;
 const CLEANUP_PAGE = 1000;
 
 /** Every job there is, with its pace. */
@@ -187,6 +190,16 @@ export function jobRegistry(deps: RegistryDeps): Job[] {
       run: pages('deleted', async () => {
         const { deleted } = await deleteOldEvents(db, CLEANUP_DAYS, keepPayloads, CLEANUP_PAGE);
         return { count: deleted, more: deleted === CLEANUP_PAGE };
+      }),
+    },
+    {
+      name: 'cleanup-notifications',
+      everySeconds: 86_400,
+      leaseSeconds: 120,
+      maxRunSeconds: 60,
+      run: pages('forgotten', async () => {
+        const { forgotten } = await forgetMessages(db, MESSAGE_DAYS, CLEANUP_PAGE);
+        return { count: forgotten, more: forgotten === CLEANUP_PAGE };
       }),
     },
     {

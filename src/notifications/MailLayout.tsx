@@ -35,12 +35,15 @@ const BRAND_INK = '#0b6b53';
 const FONT =
   "-apple-system, BlinkMacSystemFont, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
 
-/** Clients that know it turn the paper dark; bands of the grave tones stay as they are. */
+/**
+ * Clients that know it turn the paper dark; bands of the grave tones stay as they are. React Email
+ * repeats the body's colour in a cell around everything, which has no class of its own.
+ */
 const STYLES = `
 :root { color-scheme: light dark; supported-color-schemes: light dark; }
 @media (max-width: 480px) { .pad { padding-left: 20px !important; padding-right: 20px !important; } }
 @media (prefers-color-scheme: dark) {
-  .paper { background-color: #0f1216 !important; }
+  .paper, .paper > table > tbody > tr > td { background-color: #0f1216 !important; }
   .card { background-color: #1a1f26 !important; border-color: #2c343f !important; }
   .ink { color: #f1f4f8 !important; }
   .soft { color: #a3aebb !important; }

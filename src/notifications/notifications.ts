@@ -12,6 +12,7 @@ export interface NotificationRecord {
   key: string;
   kind: string;
   user_id: string | null;
+  /** Null before the first attempt, and once it is forgotten. */
   to: string | null;
   /** Known since the first attempt. */
   subject: string | null;
@@ -22,6 +23,8 @@ export interface NotificationRecord {
   error: string | null;
   next_attempt_at: string | null;
   sent_at: string | null;
+  /** When its address and data were taken out, for its age. */
+  forgotten_at: string | null;
   created_at: string;
 }
 
@@ -44,7 +47,7 @@ export interface Notifications {
   }): Promise<{ data: NotificationRecord[]; has_more: boolean; next_cursor: string | null }>;
   /** With the mail as it reads. Errors: `not_found`. */
   get(id: string): Promise<NotificationDetail>;
-  /** All attempts again; audited. Errors: `not_found`, `in_progress`, `invalid_request` if sent. */
+  /** All attempts again; audited. Errors: `not_found`, `in_progress`, `invalid_request` if sent or forgotten. */
   retry(id: string, actor: string): Promise<NotificationRecord>;
   /** Names of the made-up mails of the preview. */
   readonly samples: readonly string[];
@@ -103,12 +106,17 @@ export function createNotifications({
 
     async get(id) {
       const { notification, data } = await find(id);
-      return { ...notification, data, ...(await render(notification.kind, data)) };
+      const { kind, forgotten_at: at } = notification;
+      const drawn =
+        at === null
+          ? await render(kind, data)
+          : { mail: null, problem: `Its address and data were taken out on ${at.slice(0, 10)}.` };
+      return { ...notification, data, ...drawn };
     },
 
     async retry(id, actor) {
       const { outcome } = await db.rpc<{
-        outcome: 'queued' | 'not_found' | 'sent' | 'leased' | 'unchanged';
+        outcome: 'queued' | 'not_found' | 'sent' | 'forgotten' | 'leased' | 'unchanged';
       }>('retry_notification', { p_id: id, p_actor: actor });
       switch (outcome) {
         case 'not_found':
@@ -120,6 +128,10 @@ export function createNotifications({
         case 'sent':
           throw new PurserError('invalid_request', {
             detail: `Notification ${id} was sent, and nobody gets the same mail twice.`,
+          });
+        case 'forgotten':
+          throw new PurserError('invalid_request', {
+            detail: `Notification ${id} is so old that its address and data were taken out. Write to the customer yourself.`,
           });
         case 'queued':
         case 'unchanged':

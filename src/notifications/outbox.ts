@@ -58,3 +58,12 @@ export function finishMessage(
     p_progress: ending.progress ?? {},
   });
 }
+
+/** One page of the clean-up: address and data of messages that ended so long ago are taken out. */
+export function forgetMessages(
+  db: Database,
+  days: number,
+  limit: number,
+): Promise<{ forgotten: number }> {
+  return db.rpc('forget_notifications', { p_days: days, p_limit: limit });
+}

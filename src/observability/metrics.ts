@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Logger } from '../core/ports.ts';
 import type { JobRow, OperationsState } from './metrics.types.ts';
 import type { Observers } from './observers.ts';
 import { SERIES, type Series, type SeriesName } from './series.ts';
@@ -14,6 +15,7 @@ const NAMES = Object.keys(SERIES) as SeriesName[];
 export interface MetricsDeps {
   /** What the tables say now. Rejects when the database does not answer. */
   readState: () => Promise<OperationsState>;
+  logger: Pick<Logger, 'warn' | 'info'>;
   /** Counters that their owners keep. */
   cacheCounts: () => { hits: number; misses: number; renewals: number; stale: number };
   /** Milliseconds that only grow; default the process' own. */
@@ -58,6 +60,8 @@ export function createMetrics(eventTypes: ReadonlySet<string>): Metrics {
   const redisSeen = new Map<string, number>();
   let cacheSeen = { hits: 0, misses: 0, renewals: 0, stale: 0 };
   let state: { at: number; value: Promise<OperationsState> } | null = null;
+  /** Why the tables could not be read at the last scrape; null: they were. */
+  let unread: string | null = null;
 
   const observers: Observers = {
     request({ route, method, status, seconds, replays }) {
@@ -127,6 +131,19 @@ export function createMetrics(eventTypes: ReadonlySet<string>): Metrics {
     return state.value;
   }
 
+  /** Told when it begins, when the reason changes and when it is over: scrapes come by the second. */
+  function tellUnread(logger: MetricsDeps['logger'], error: unknown): void {
+    const reason = error instanceof Error ? error.message : String(error);
+    if (reason === unread) return;
+    unread = reason;
+    logger.warn('The tables could not be read for /metrics; their series are missing', { error });
+  }
+
+  function tellRead(logger: MetricsDeps['logger']): void {
+    if (unread !== null) logger.info('The tables are read for /metrics again');
+    unread = null;
+  }
+
   /** What is gone from the tables, or not known any more, must not stay in the answer. */
   function forgetState(): void {
     for (const name of NAMES) {
@@ -146,10 +163,12 @@ export function createMetrics(eventTypes: ReadonlySet<string>): Metrics {
       try {
         setState(gauge, await readState(deps));
         gauge('purser_database_scrape_failed').set(0);
-      } catch {
+        tellRead(deps.logger);
+      } catch (error) {
         // The scrape itself is how the outage is seen; an answer of 503 would hide this process.
         state = null;
         gauge('purser_database_scrape_failed').set(1);
+        tellUnread(deps.logger, error);
       }
       return { contentType: registry.contentType, body: await registry.metrics() };
     },

@@ -1,9 +1,12 @@
 import type { Database, Json, MirrorRecord } from '../core/ports.ts';
+import { storableJson } from '../core/storableJson.ts';
+import type { Effect } from '../credits/effects.ts';
 import type {
   Difference,
   Progress,
   ReconciliationFinding,
   ReconciliationRun,
+  Standing,
 } from './reconcile.types.ts';
 
 /** The functions of sql/reconciliation_migration.sql, typed. */
@@ -232,4 +235,22 @@ export async function getUserBook(db: Database, userId: string): Promise<UserBoo
     { p_user_id: userId },
   );
   return outcome === 'found' ? book : null;
+}
+
+/** The user's account as it is, and as repairs would leave it; writes nothing. Null: no such user. */
+export async function foreseeRepairs(
+  db: Database,
+  userId: string,
+  repairs: { customer: string | null; effects: Effect[][] },
+): Promise<{ before: Standing; after: Standing } | null> {
+  const { outcome, ...standings } = await db.rpc<{
+    outcome: 'found' | 'not_found';
+    before: Standing;
+    after: Standing;
+  }>('reconcile_foresee', {
+    p_user_id: userId,
+    p_repairs: storableJson(repairs.effects) as Json[],
+    p_customer_id: repairs.customer,
+  });
+  return outcome === 'found' ? standings : null;
 }

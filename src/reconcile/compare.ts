@@ -25,6 +25,8 @@ export interface Suspect {
   prices: string[] | null;
   /** When the object was made, unix seconds: it is looked at again until nothing is open about it. */
   created: number | null;
+  /** The subject of another object of the same purchase. */
+  sameAs?: string;
 }
 
 const iso = (seconds: number | null) =>
@@ -40,9 +42,11 @@ export function compareSession(session: Stripe.Checkout.Session, book: PageBook)
   if (source === undefined) {
     if (!isPaid) return [];
     const items = session.line_items;
+    const invoice = idOf(session.invoice);
     return [
       {
         ...common,
+        ...(invoice === null ? {} : { sameAs: `invoice:${invoice}` }),
         code: 'missing_grant',
         userId: session.metadata?.userId ?? null,
         detail: {

@@ -1,6 +1,6 @@
 import { worthOfKeptPrice } from '../checkout/invoiceLines.ts';
 import { readPrice } from '../checkout/readPrice.ts';
-import { settleInvoice } from '../checkout/settleInvoice.ts';
+import { findSessionOfInvoice, settleInvoice } from '../checkout/settleInvoice.ts';
 import type { SettlementDeps } from '../checkout/settlement.ts';
 import { settleSession } from '../checkout/settleSession.ts';
 import { isMissingAtStripe } from '../checkout/stripeErrors.ts';
@@ -15,8 +15,8 @@ import {
 } from '../credits/effects.ts';
 import { effectsOfSubscription } from '../subscriptions/settleSubscription.ts';
 import { paymentStateOf } from '../webhook/paymentState.ts';
-import { lookUp, type NewFinding, noteFinding } from './book.ts';
-import type { Settle, Suspect } from './compare.ts';
+import { lookUp, type NewFinding, noteFinding, type PageBook } from './book.ts';
+import { compareSession, type Settle, type Suspect } from './compare.ts';
 import type { Difference, DifferenceCode } from './reconcile.types.ts';
 import { proposeRepair } from './repairs.ts';
 
@@ -34,6 +34,10 @@ export interface JudgedBy {
   dryRun: boolean;
   /** What a dry run has foreseen so far: an invoice says nothing new of a session that was. */
   foreseen: Set<string>;
+  /** Purchases of nobody that were told of, by each of their objects. */
+  unassigned: Set<string>;
+  /** Given where somebody asks what a dry run comes to: the effects of each repair are put here. */
+  repairs?: Effect[][];
 }
 
 /**
@@ -59,18 +63,15 @@ export async function judge(
           continue;
         case 'nothing':
           return null;
-        case 'repaired':
         case 'would_repair':
+          by.repairs?.push(effects);
+          return { ...findingOf(withUser(suspect, effects), suspect.code), outcome };
+        case 'repaired':
           return { ...findingOf(withUser(suspect, effects), suspect.code), outcome };
         case 'unassigned':
-          return leave(
-            deps,
-            by,
-            suspect,
-            suspect.settle.kind === 'subscription'
-              ? 'unassigned_subscription'
-              : 'unassigned_purchase',
-          );
+          return suspect.settle.kind === 'subscription'
+            ? leave(deps, by, suspect, 'unassigned_subscription')
+            : leaveUnassigned(deps, by, suspect);
         case 'conflict':
           return leave(deps, by, suspect, 'settlement_conflict');
       }
@@ -222,6 +223,31 @@ function findingOf(suspect: Suspect, code: DifferenceCode): NewFinding {
     repair: proposeRepair(code, { subject, userId, detail }),
   };
 }
+
+/** A purchase of nobody is one finding, its session's, though its invoice is met as well. */
+async function leaveUnassigned(
+  deps: JudgeDeps,
+  by: JudgedBy,
+  suspect: Suspect,
+): Promise<Difference | null> {
+  if (by.unassigned.has(suspect.subject)) return null;
+  const { settle } = suspect;
+  const session =
+    settle?.kind === 'invoice' ? await findSessionOfInvoice(deps.stripe, settle.id) : null;
+  const [purchase = suspect] = session === null ? [] : compareSession(session, NOTHING_KNOWN);
+  if (by.unassigned.has(purchase.subject)) return null;
+  for (const name of [suspect.subject, purchase.subject, purchase.sameAs]) {
+    if (name !== undefined) by.unassigned.add(name);
+  }
+  return leave(deps, by, purchase, 'unassigned_purchase');
+}
+
+const NOTHING_KNOWN: PageBook = {
+  sources: new Map(),
+  payments: new Map(),
+  subscriptions: new Map(),
+  open: [],
+};
 
 /** What is for a person. */
 async function leave(

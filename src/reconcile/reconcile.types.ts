@@ -189,14 +189,20 @@ export interface UserCheck {
   checked_at: string;
 }
 
+/** What a repair changes in a user's account. */
+export interface Standing {
+  balance: number;
+  version: number;
+}
+
 export interface UserFix {
   user_id: string;
   dry_run: boolean;
   differences: Difference[];
   repaired: number;
-  /** The ledger before and after. */
-  before: { balance: number; version: number };
-  after: { balance: number; version: number };
+  before: Standing;
+  /** In a dry run: what would be. */
+  after: Standing;
   stripe_calls: number;
 }
 

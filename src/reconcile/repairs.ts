@@ -1,4 +1,5 @@
 import type { Json } from '../core/ports.ts';
+import { shellQuoted } from '../core/shellWord.ts';
 import type { Repair } from './reconcile.types.ts';
 
 /** What to do about each kind of finding, also about those that webhooks and other jobs note. */
@@ -7,11 +8,6 @@ interface About {
   subject: string;
   userId: string | null;
   detail: Record<string, unknown>;
-}
-
-/** One argument of a POSIX shell; ids of users may hold quotes and spaces. */
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
 function curl(
@@ -23,12 +19,14 @@ function curl(
   return [
     'curl -sS',
     ...(method === 'POST' ? ['-X POST'] : []),
-    `"$PUBLIC_URL"${quoted(path)}`,
+    `"$PUBLIC_URL"${shellQuoted(path)}`,
     '-H "Authorization: Bearer $PURSER_ADMIN_KEY"',
-    ...(idempotencyKey === undefined ? [] : [`-H ${quoted(`Idempotency-Key: ${idempotencyKey}`)}`]),
+    ...(idempotencyKey === undefined
+      ? []
+      : [`-H ${shellQuoted(`Idempotency-Key: ${idempotencyKey}`)}`]),
     ...(body === undefined
       ? []
-      : ['-H "Content-Type: application/json"', `-d ${quoted(JSON.stringify(body))}`]),
+      : ['-H "Content-Type: application/json"', `-d ${shellQuoted(JSON.stringify(body))}`]),
   ].join(' ');
 }
 

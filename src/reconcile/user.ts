@@ -1,8 +1,11 @@
 import { idOf } from '../checkout/settlement.ts';
 import { callStripe } from '../checkout/stripeErrors.ts';
 import { PurserError } from '../core/errors.ts';
+import type { Database, RpcArgs, RpcOptions } from '../core/ports.ts';
+import type { Effect } from '../credits/effects.ts';
 import { userNotFound } from '../credits/ledger.ts';
-import { getUserBook, type UserBook } from './book.ts';
+import { createSubscriptionSettlement } from '../subscriptions/settleSubscription.ts';
+import { foreseeRepairs, getUserBook, type UserBook } from './book.ts';
 import { type JudgedBy, judge } from './judge.ts';
 import { politely } from './meter.ts';
 import { compareCopies } from './mirrorPages.ts';
@@ -10,6 +13,7 @@ import type {
   ComparedObject,
   Difference,
   ReconciliationState,
+  Standing,
   UserCheck,
   UserFix,
 } from './reconcile.types.ts';
@@ -32,26 +36,14 @@ interface Settled {
   differences: Difference[];
 }
 
-/** `assigned`: a customer that is going to be the user's; only of a dry run. */
-async function settleUser(
-  deps: RunDeps,
-  by: JudgedBy,
-  book: UserBook,
-  assigned: string[] = [],
-): Promise<Settled> {
+async function settleUser(deps: RunDeps, by: JudgedBy, book: UserBook): Promise<Settled> {
   const patience = { pause: deps.pause, shouldStop: neverStop };
-  const objects = await politely(patience, () => readUserObjects(deps, book, assigned));
+  const objects = await politely(patience, () => readUserObjects(deps, book));
   const { suspects, rows } = await politely(patience, () => compareUser(deps, book, objects));
   const differences: Difference[] = [];
   for (const suspect of suspects) {
     const found = await politely(patience, () => judge(deps, by, suspect));
-    if (found === null) continue;
-    const isOwned = assigned.length > 0 && found.code.startsWith('unassigned_');
-    differences.push(
-      isOwned
-        ? { ...found, code: suspect.code, user_id: book.user_id, outcome: 'would_repair' }
-        : found,
-    );
+    if (found !== null) differences.push(found);
   }
   differences.push(...(await compareCopies(deps, by, [book.user_id])));
   const differing = new Set(differences.map(({ subject }) => subject));
@@ -75,6 +67,7 @@ export async function checkUser(deps: RunDeps, userId: string): Promise<UserChec
       reason: null,
       dryRun: true,
       foreseen: new Set<string>(),
+      unassigned: new Set<string>(),
     };
     const { objects, rows, differences } = await settleUser(deps, by, book);
     const state = await deps.db.rpc<ReconciliationState>('get_reconciliation_state', {
@@ -112,33 +105,57 @@ export async function fixUser(
   return deps.meter.count(async (calls) => {
     const { dryRun, reason, subscriptionId } = request;
     const first = await bookOf(deps, userId);
-    const assigned =
+    const customer =
       subscriptionId === undefined
         ? null
         : await assign(deps, first, subscriptionId, { actor, reason, dryRun });
-    const by = { runId: null, actor, reason, dryRun, foreseen: new Set<string>() };
-    const book = await bookOf(deps, userId);
-    const { differences } = await settleUser(
-      deps,
-      by,
-      book,
-      dryRun && assigned !== null ? [assigned] : [],
-    );
-    const last = await bookOf(deps, userId);
-    const standing = ({ balance, version }: UserBook) => ({ balance, version });
-    return {
-      user_id: book.user_id,
+    const by = {
+      runId: null,
+      actor,
+      reason,
+      dryRun,
+      foreseen: new Set<string>(),
+      unassigned: new Set<string>(),
+    };
+    const answer = (differences: Difference[], standings: Pick<UserFix, 'before' | 'after'>) => ({
+      user_id: first.user_id,
       dry_run: dryRun,
       differences,
       repaired: differences.filter(({ outcome }) => outcome === 'repaired').length,
-      before: standing(first),
-      after: standing(last),
+      ...standings,
       stripe_calls: calls(),
-    };
+    });
+    if (dryRun) {
+      const effects: Effect[][] = [];
+      const would = customer === null ? deps : asIfLinked(deps, customer, first.user_id);
+      const customers = [...first.customers, ...(customer === null ? [] : [customer])];
+      const book = { ...first, customers };
+      const { differences } = await settleUser(would, { ...by, repairs: effects }, book);
+      const standings = await foreseeRepairs(deps.db, userId, { customer, effects });
+      if (standings === null) throw userNotFound(userId);
+      return answer(differences, standings);
+    }
+    const { differences } = await settleUser(deps, by, await bookOf(deps, userId));
+    const last = await bookOf(deps, userId);
+    return answer(differences, { before: standingOf(first), after: standingOf(last) });
   });
 }
 
-/** Makes the subscription's customer the user's. Answers it where it was nobody's, else null. */
+const standingOf = ({ balance, version }: UserBook): Standing => ({ balance, version });
+
+/** Settles as if the customer were the user's already; only of a dry run. */
+function asIfLinked(deps: RunDeps, customer: string, userId: string): RunDeps {
+  const db: Database = {
+    ...deps.db,
+    rpc: async <T>(name: string, args?: RpcArgs, options?: RpcOptions) =>
+      name === 'find_user_by_customer' && args?.p_customer_id === customer
+        ? ({ user_id: userId } as T)
+        : deps.db.rpc<T>(name, args, options),
+  };
+  return { ...deps, db, subscriptions: createSubscriptionSettlement({ ...deps, db }) };
+}
+
+/** Makes the subscription's customer the user's; not in a dry run. Answers it where it was nobody's, else null. */
 async function assign(
   deps: RunDeps,
   book: UserBook,

@@ -30,13 +30,9 @@ export interface UserObjects {
 }
 
 /** Errors: `dependency_down`. */
-export async function readUserObjects(
-  deps: LedgerPagesDeps,
-  book: UserBook,
-  moreCustomers: string[] = [],
-): Promise<UserObjects> {
+export async function readUserObjects(deps: LedgerPagesDeps, book: UserBook): Promise<UserObjects> {
   const { stripe } = deps;
-  const customers = [...new Set([...book.customers, ...moreCustomers])].slice(0, CUSTOMERS_MAX);
+  const customers = [...new Set(book.customers)].slice(0, CUSTOMERS_MAX);
   const found: UserObjects = {
     customers,
     sessions: [],

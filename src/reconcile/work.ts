@@ -66,7 +66,7 @@ export async function beginWork(
     return {
       ...common,
       lease: null,
-      by: { runId: null, actor, reason: null, dryRun, foreseen: new Set() },
+      by: { runId: null, actor, reason: null, dryRun, foreseen: new Set(), unassigned: new Set() },
       since: since ?? null,
       until,
       extent,
@@ -89,7 +89,7 @@ export async function beginWork(
   return {
     ...common,
     lease: { id: run.id, fence, leaseSeconds: LEASE_SECONDS },
-    by: { runId: run.id, actor, reason: null, dryRun, foreseen: new Set() },
+    by: { runId: run.id, actor, reason: null, dryRun, foreseen: new Set(), unassigned: new Set() },
     since: run.since,
     until: Math.floor(Date.parse(run.compared_until) / 1000),
     extent: begun,

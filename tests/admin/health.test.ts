@@ -50,7 +50,7 @@ const TROUBLES: [code: string, breakIt: string, mendIt: string][] = [
   ],
   [
     'slow_webhooks',
-    `${events(1, `'processed', now() - interval '6 seconds', null`)}; update public.stripe_webhook_events set status = 'ignored'`,
+    `${events(1, `'processed', now() - interval '6 seconds', null`)}; update public.stripe_webhook_events set status = 'ignored', lease = 1`,
     MEND_EVENTS,
   ],
   ['parked_events', events(1, `'parked', now() - interval '25 hours', null`), MEND_EVENTS],
@@ -155,6 +155,28 @@ it('tells of a score below 80, with its reasons, and when it is over', async () 
   await sql(MEND_EVENTS);
   await health.check();
   expect(await alerts()).toMatchObject([{ status: 'resolved' }]);
+});
+
+it('takes a purchase that waited for its user for no slow webhook', async () => {
+  await sql(events(1, `'parked', now() - interval '3 hours', null`));
+  const [event] = await database.current.query<{ id: string }>(
+    'select stripe_event_id as id from stripe_webhook_events',
+  );
+  // It was worked on once, and is again when the user has come.
+  await sql(`update public.stripe_webhook_events set lease = 1`);
+  await sql(`update public.stripe_webhook_events set status = 'received'`);
+  const [claimed] = (await callAsService(database.current, 'claim_webhook_events', {})) as {
+    event_id: string;
+    fence: number;
+  }[];
+  expect(claimed).toMatchObject({ fence: 2 });
+  await callAsService(database.current, 'apply_webhook_effects', {
+    p_event_id: event?.id,
+    p_fence: 2,
+    p_effects: [],
+  });
+  expect(await sql('select processed from stripe_webhook_events')).toEqual([{ processed: true }]);
+  expect(await health.report()).toMatchObject({ health_score: 100, deductions: [] });
 });
 
 it('measures the lag of the mirror by the oldest change that Redis may lack', async () => {

@@ -264,6 +264,7 @@ describe('reconcile and user', () => {
     const unasked = await runIt(['user', 'fix', 'tom', '--reason', 'he wrote'], env);
     expect({ code: unasked.code, err: unasked.err }).toMatchObject({ code: 2 });
     expect(unasked.out).toContain('would repair');
+    expect(unasked.out).toContain('Balance: 0 now, 50 after the repair.');
     expect(await balanceOf('tom')).toBe(0);
 
     const fixed = await runIt(['user', 'fix', 'tom', '--reason', 'he wrote', '--yes'], env);

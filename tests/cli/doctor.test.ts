@@ -170,9 +170,35 @@ describe('each rule names what is wrong and how to mend it', () => {
     expect(found.status).toBe('fail');
   });
 
+  it.each([
+    [401, 'Invalid API Key provided: sk_test_****cdef', 'does not know STRIPE_SECRET_KEY'],
+    [403, 'The provided key does not have the required permissions', 'may not read prices'],
+  ])('stripe-mode: Stripe refuses the key with %i', async (status, message, told) => {
+    const api = await serve((_request, response) => {
+      response.writeHead(status, { 'content-type': 'application/json' });
+      response.end(JSON.stringify({ error: { type: 'invalid_request_error', message } }));
+    });
+    const found = await look('stripe-mode', { STRIPE_API_BASE: api });
+    expect(found.status).toBe('fail');
+    expect(found.findings[0]?.detail).toContain(told);
+    expect(found.findings[0]?.detail).toContain(message);
+  });
+
+  it('stripe-mode: Stripe does not answer', async () => {
+    const found = await look('stripe-mode', { STRIPE_API_BASE: 'http://127.0.0.1:9' });
+    expect(found.status).toBe('fail');
+    expect(found.findings[0]?.detail).toContain('Stripe does not answer');
+    expect(found.findings[0]?.fix).toContain('status.stripe.com');
+  });
+
   it('stripe-mode: a price of the catalogue that exists in the other mode only', async () => {
     // Stripe's own words; the sandbox has one mode.
-    const api = await serve((_request, response) => {
+    const api = await serve((request, response) => {
+      if (request.url?.startsWith('/v1/prices?')) {
+        response.writeHead(200, { 'content-type': 'application/json' });
+        response.end(JSON.stringify({ object: 'list', data: [], has_more: false }));
+        return;
+      }
       response.writeHead(404, { 'content-type': 'application/json' });
       const message =
         "No such price: 'price_pack_50'; a similar object exists in live mode, but a test mode key was used to make this request.";

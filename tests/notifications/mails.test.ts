@@ -141,7 +141,10 @@ describe('what stands in a mail', () => {
 /** What a reader sees first, measured in the page. */
 const LOOK = `(() => {
   const colour = (selector) => getComputedStyle(document.querySelector(selector)).backgroundColor;
+  const paper = [document.body, ...document.querySelectorAll('body > table td')].filter((one) =>
+    one.closest('.card') === null && getComputedStyle(one).backgroundColor !== 'rgba(0, 0, 0, 0)');
   return {
+    paper: [...new Set(paper.map((one) => getComputedStyle(one).backgroundColor))],
     band: colour('[class*="band-"]'),
     card: colour('.card'),
     width: document.documentElement.scrollWidth,
@@ -156,7 +159,12 @@ describeWith('chromium', 'in a browser', (executablePath) => {
       const looks = async (name: string, colorScheme: 'light' | 'dark') => {
         await page.emulateMedia({ colorScheme });
         await page.setContent((await sample(name)).html);
-        return (await page.evaluate(LOOK)) as { band: string; card: string; width: number };
+        return (await page.evaluate(LOOK)) as {
+          paper: string[];
+          band: string;
+          card: string;
+          width: number;
+        };
       };
       const light = new Map<string, Awaited<ReturnType<typeof looks>>>();
       for (const name of Object.keys(SAMPLE_MAILS)) light.set(name, await looks(name, 'light'));
@@ -166,7 +174,11 @@ describeWith('chromium', 'in a browser', (executablePath) => {
       expect(new Set(urgencies.map((look) => look?.band)).size).toBe(3);
       expect(urgencies[2]?.band).toBe('rgb(179, 19, 27)');
       expect(urgencies[0]?.card).toBe('rgb(255, 255, 255)');
-      expect((await looks('payment_failed_first', 'dark')).card).toBe('rgb(26, 31, 38)');
+      expect(urgencies[0]?.paper).toEqual(['rgb(243, 245, 248)']);
+      expect(await looks('payment_failed_first', 'dark')).toMatchObject({
+        card: 'rgb(26, 31, 38)',
+        paper: ['rgb(15, 18, 22)'],
+      });
       expect([...light.values()].map(({ width }) => width)).toEqual([...light].map(() => 360));
     } finally {
       await browser.close();

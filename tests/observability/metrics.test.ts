@@ -181,13 +181,20 @@ describe('a scrape', () => {
   const open = () => {
     let at = 0;
     const metrics = createMetrics(new Set(['invoice.paid']));
+    const logged: [level: string, message: string, reason?: string][] = [];
+    const logger = {
+      warn: (message: string, fields?: { error?: unknown }) =>
+        void logged.push(['warn', message, String(fields?.error)]),
+      info: (message: string) => void logged.push(['info', message]),
+    };
     return {
       metrics,
+      logged,
       pass: (ms: number) => {
         at += ms;
       },
       look: async (readState: () => Promise<OperationsState>) =>
-        parse((await metrics.render({ readState, cacheCounts, nowMs: () => at })).body),
+        parse((await metrics.render({ readState, logger, cacheCounts, nowMs: () => at })).body),
     };
   };
 
@@ -220,6 +227,22 @@ describe('a scrape', () => {
     expect(back.get('purser_health_score')).toBe(70);
     expect(back.has('purser_inbox_events{status="dead"}')).toBe(false);
     expect(back.has('purser_mirror_lag_seconds')).toBe(false);
+  });
+
+  it('logs why the tables could not be read, once for each reason, and when they are again', async () => {
+    const { look, logged } = open();
+    const failing = (reason: string) => () => Promise.reject(new Error(reason));
+    const missing = 'The tables could not be read for /metrics; their series are missing';
+    for (const reason of ['refused', 'refused', 'no function operations_metrics']) {
+      await look(failing(reason));
+    }
+    await look(async () => STATE);
+    await look(async () => STATE);
+    expect(logged).toEqual([
+      ['warn', missing, 'Error: refused'],
+      ['warn', missing, 'Error: no function operations_metrics'],
+      ['info', 'The tables are read for /metrics again'],
+    ]);
   });
 
   it('keeps its labels few, whatever comes', async () => {

@@ -66,9 +66,9 @@ describeWith('redis-server', 'reconciliation of a shop that was broken', (progra
       p_lots: [{ credits: 7 }],
       p_sources: ['checkout:cs_live_elsewhere', 'payment:pi_elsewhere'],
     });
-    // A guest at a payment link: nobody can know whose it is.
+    // A guest at a payment link: nobody can know whose it is. Its invoice is no second purchase.
     const customer = (await stack.stripe.customers.create({ email: 'guest@example.com' })).id;
-    await sandbox.buy({ price: 'pack_50', customer });
+    await sandbox.buy({ price: 'pack_50', customer, invoice: true });
     await waitFor(
       async () => (await redis.wire.call('HGET', 'credits:{well}', 'balance')) === '57',
       'the copy of the orphan',

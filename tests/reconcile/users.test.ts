@@ -66,15 +66,15 @@ describe('one user', () => {
     const dry = await fix('bob', { dry_run: true, reason: 'he wrote to us' });
     expect(dry).toMatchObject({
       status: 200,
-      body: { dry_run: true, repaired: 0, before: { balance: 50 }, after: { balance: 50 } },
+      body: { dry_run: true, repaired: 0, before: { balance: 50 }, after: { balance: 75 } },
     });
     expect(await tableContents(database.current, quiet)).toEqual(tables);
 
     const done = await fix('bob', { reason: 'he wrote to us' });
     expect(done.body).toMatchObject({
       repaired: 2,
-      before: { balance: 50 },
-      after: { balance: 75 },
+      before: dry.body.before,
+      after: dry.body.after,
     });
     const audits = await database.current.query(
       `select reason, user_id, after ->> 'code' as code from audit_events
@@ -102,12 +102,23 @@ describe('one user', () => {
     await callAsService(database.current, 'ensure_user', { p_user_id: 'cy' });
     const request = { stripe_subscription_id: subscription, reason: 'paid by phone' };
     const dry = await fix('cy', { ...request, dry_run: true });
-    expect(dry.body).toMatchObject({ after: { balance: 0 } });
+    expect(dry.body).toMatchObject({ before: { balance: 0 }, after: { balance: 30 } });
+    const changed = await database.current.query(
+      `select (select count(*)::int from subscription where user_id = 'cy') as subscriptions,
+         (select count(*)::int from stripe_customers where user_id = 'cy') as customers`,
+    );
+    expect(changed).toEqual([{ subscriptions: 0, customers: 0 }]);
     expect(dry.body.differences).toContainEqual(
       expect.objectContaining({ code: 'missing_grant', outcome: 'would_repair', user_id: 'cy' }),
     );
     const done = await fix('cy', request);
-    expect(done.body).toMatchObject({ after: { balance: 30 } });
+    expect(done.body).toMatchObject({ before: dry.body.before, after: dry.body.after });
+    const seen = ({ body }: typeof dry) =>
+      body.differences.map(({ code, subject }: { code: string; subject: string }) => ({
+        code,
+        subject,
+      }));
+    expect(seen(dry)).toEqual(seen(done));
     expect(await database.current.query(`select plan from users where id = 'cy'`)).toEqual([
       { plan: 'individual' },
     ]);

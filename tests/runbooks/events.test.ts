@@ -38,7 +38,9 @@ runbook('paid-but-no-credits.md', (page) => {
     expect((await page.play(world, 'user check', fill, { exit: 1 })).out).toMatch(
       /would repair +missing_grant/,
     );
-    expect((await page.play(world, '--dry-run', fill)).out).toContain('Balance now: 0');
+    expect((await page.play(world, '--dry-run', fill)).out).toContain(
+      'Balance: 0 now, 50 after the repair.',
+    );
     expect((await page.play(world, '--yes', fill)).out).toMatch(
       /Repaired \d differences?; the balance is 50\./,
     );

@@ -66,6 +66,7 @@ describe('with pg_cron', () => {
     expect(first.map(({ jobname, schedule }) => `${jobname} ${schedule}`)).toEqual([
       'nightly-report 0 1 * * *',
       'purser-cleanup-events 0 3 * * 0',
+      'purser-cleanup-notifications 30 3 * * *',
       'purser-consistency-check * * * * *',
       'purser-consistency-ledger */5 4-9 1 * *',
       'purser-expire-credits * * * * *',
@@ -88,7 +89,7 @@ describe('with pg_cron', () => {
     const rows = await database.current.query(
       `select name, runs::int, last_outcome from scheduled_jobs order by name`,
     );
-    expect(rows).toHaveLength(6);
+    expect(rows).toHaveLength(7);
     for (const row of rows) expect(row).toMatchObject({ runs: 1, last_outcome: 'done' });
   });
 
@@ -159,6 +160,29 @@ describe('a job run by the database', () => {
     expect(await callAsService(database.current, 'claim_job', claim)).toMatchObject({
       outcome: 'claimed',
     });
+  });
+
+  it('takes one page where it holds users’ locks, and all of them where nobody waits', async () => {
+    const [original] = await database.current.query<{ text: string }>(
+      `select pg_get_functiondef('purser.run_job_page(text)'::regprocedure) as text`,
+    );
+    await paste(`
+      create sequence purser.page_numbers;
+      grant usage on sequence purser.page_numbers to purser_ledger;
+      create or replace function purser.run_job_page(p_name text) returns jsonb language sql as $$
+        select jsonb_build_object('count', 1, 'more', nextval('purser.page_numbers') % 5 <> 0) $$;`);
+    try {
+      const done = async (name: string) => (await run(name, { p_due_only: false })).result.done;
+      expect(await done('expire-credits')).toBe(1);
+      const [row] = await database.current.query(
+        `select next_run_at <= clock_timestamp() as due from scheduled_jobs where name = 'expire-credits'`,
+      );
+      expect(row).toEqual({ due: true });
+      expect(await done('cleanup-events')).toBe(4);
+      expect(await done('consistency-ledger')).toBe(5);
+    } finally {
+      await paste(`${original?.text}; drop sequence purser.page_numbers`);
+    }
   });
 
   it('that fails says why, is counted, and is due again within a minute', async () => {

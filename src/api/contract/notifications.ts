@@ -30,6 +30,9 @@ const record = {
   error: z.string().nullable().meta({ description: 'Why the last attempt failed, or why not.' }),
   next_attempt_at: timestampSchema.nullable(),
   sent_at: timestampSchema.nullable(),
+  forgotten_at: timestampSchema.nullable().meta({
+    description: 'When its address and data were taken out, for its age.',
+  }),
   created_at: timestampSchema,
 };
 
@@ -108,7 +111,8 @@ export const retryNotification = declareRoute({
   path: '/api/admin/notifications/:id/retry',
   tag: 'Admin',
   summary: 'Send a message that was not sent',
-  description: 'It gets all its attempts again. One that was sent goes to nobody twice.',
+  description:
+    'It gets all its attempts again. One that was sent goes to nobody twice; one whose data was taken out for its age cannot be sent.',
   auth: 'admin',
   params,
   query: z.strictObject({}),

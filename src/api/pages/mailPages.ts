@@ -49,6 +49,20 @@ export function mountMail(
   );
 }
 
+/** A mail that is forgotten for its age has nothing to show. */
+function mailLinks({ id, kind, subject, forgotten_at: forgotten }: NotificationRecord) {
+  const name = subject ?? kind;
+  return forgotten === null
+    ? html`<a href="/mail/${id}">${name}</a> <a class="soft" href="/mail/${id}?as=text">text</a>`
+    : name;
+}
+
+/** In UTC, to the minute, on one line. */
+function writtenAt(iso: string) {
+  const shown = `${iso.slice(0, 10)}\u00a0${iso.slice(11, 16)}`.replaceAll('-', '\u2011');
+  return html`<time datetime="${iso}">${shown}</time>`;
+}
+
 function mailIndexPage(
   latest: NotificationRecord[],
   samples: readonly string[],
@@ -57,6 +71,7 @@ function mailIndexPage(
   const mails = latest.filter(({ kind }) => kind !== 'alert');
   return page({
     title: 'Mail - Purser',
+    wide: true,
     body: html`<main><h1>Mail</h1>
 <p class="lead">${
       sends
@@ -67,10 +82,10 @@ function mailIndexPage(
 ${
   mails.length === 0
     ? html`<p class="soft">Nothing yet. Buy something on <a href="/pricing">the pricing page</a>, and its receipt appears here within seconds.</p>`
-    : html`<div class="scroll"><table><tr><th scope="col">Mail</th><th scope="col">To</th><th scope="col">Status</th><th scope="col">Written</th></tr>
+    : html`<div class="scroll"><table><tr><th scope="col">Mail</th><th scope="col">To</th><th scope="col">Status</th><th scope="col">Written (UTC)</th></tr>
 ${mails.map(
   (mail) =>
-    html`<tr><td><a href="/mail/${mail.id}">${mail.subject ?? mail.kind}</a> <a class="soft" href="/mail/${mail.id}?as=text">text</a></td><td>${mail.to ?? mail.user_id ?? ''}</td><td>${mail.status}${mail.error === null ? '' : html` <span class="soft">${mail.error}</span>`}</td><td>${mail.created_at}</td></tr>`,
+    html`<tr><td>${mailLinks(mail)}</td><td>${mail.to ?? mail.user_id ?? ''}</td><td>${mail.status}${mail.error === null ? '' : html` <span class="soft">${mail.error}</span>`}</td><td>${writtenAt(mail.created_at)}</td></tr>`,
 )}</table></div>`
 }
 <h2>Every kind, with made-up data</h2>

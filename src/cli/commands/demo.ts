@@ -1,3 +1,4 @@
+import { shellWord } from '../../core/shellWord.ts';
 import type { Explanation } from '../../credits/explain.types.ts';
 import { createClient, findUrl } from '../client.ts';
 import type { AddCommand } from '../command.ts';
@@ -68,6 +69,7 @@ function shown(terminal: Terminal, number: number, { title, told, balance, links
 function ending(terminal: Terminal, userId: string, sentences: readonly string[]): string {
   const { colours } = terminal;
   const url = findUrl(terminal.env);
+  const who = shellWord(userId);
   const told = table(
     terminal,
     [{ head: '', width: 2 }, { head: '' }],
@@ -79,7 +81,7 @@ function ending(terminal: Terminal, userId: string, sentences: readonly string[]
     '',
     `The shop:   ${url}/pricing`,
     `The API:    ${url}/api/docs`,
-    `Look closer: purser user balance ${userId}, purser user history ${userId}, purser events`,
+    `Look closer: purser user balance ${who}, purser user history ${who}, purser events`,
   ].join('\n');
 }
 

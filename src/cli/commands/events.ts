@@ -1,9 +1,10 @@
+import { shellWord } from '../../core/shellWord.ts';
 import type { EventDetail, EventPage, EventSummary } from '../../webhook/eventLog.types.ts';
 import { createClient } from '../client.ts';
 import type { AddCommand } from '../command.ts';
 import { wholeNumber } from '../options.ts';
-import { details, type Row, shortTime, table } from '../table.ts';
-import { EXIT, plainText, printJson, type Terminal } from '../terminal.ts';
+import { details, GAP, type Row, shortTime, table } from '../table.ts';
+import { EXIT, printJson, type Terminal } from '../terminal.ts';
 
 interface ListOptions {
   status?: string;
@@ -80,30 +81,45 @@ function showList(
     );
     return;
   }
-  terminal.out(
-    table(
-      terminal,
-      [
-        { head: 'received', width: 12 },
-        { head: 'status', width: 9 },
-        { head: 'type' },
-        { head: 'event', width: 28 },
-      ],
-      data.map((event) => toRow(terminal, event)),
-    ),
-  );
+  terminal.out(eventsTable(terminal, data));
   if (next !== null) terminal.err(terminal.colours.dim(`\nMore: --cursor ${next}`));
 }
 
-function toRow(terminal: Terminal, event: EventSummary): Row {
+const RECEIVED = 12;
+const STATUS = 9;
+
+/**
+ * A line for each event where the longest type and id fit beside each other; else, in a usual
+ * terminal, all ids stand below, since types are read and ids are copied: neither may be broken.
+ */
+export function eventsTable(terminal: Terminal, events: readonly EventSummary[]): string {
+  const widest = (field: 'event_type' | 'event_id') =>
+    Math.max(...events.map((event) => event[field].length));
+  const id = widest('event_id');
+  const isWide = RECEIVED + STATUS + widest('event_type') + id + 4 * GAP < terminal.width;
+  return table(
+    terminal,
+    [
+      { head: 'received', width: RECEIVED },
+      { head: 'status', width: STATUS },
+      { head: 'type' },
+      ...(isWide ? [{ head: 'event', width: id }] : []),
+    ],
+    events.map((event) => toRow(terminal, event, isWide)),
+  );
+}
+
+function toRow(terminal: Terminal, event: EventSummary, isWide: boolean): Row {
+  const { colours } = terminal;
   const why = event.error ?? (event.status === 'parked' ? event.reason : null);
   const cells = [
     shortTime(event.received_at),
     statusText(terminal, event.status),
     event.event_type,
-    event.event_id,
+    ...(isWide ? [event.event_id] : []),
   ];
-  return why === null ? { cells } : { cells, note: terminal.colours.dim(plainText(why)) };
+  const below = [...(isWide ? [] : [event.event_id]), ...(why === null ? [] : [colours.dim(why)])];
+  return below.length === 0 ? { cells } : { cells, note: below.join('\n') };
 }
 
 function showEvent(terminal: Terminal, event: EventDetail, withPayload: boolean): void {
@@ -130,7 +146,7 @@ function showEvent(terminal: Terminal, event: EventDetail, withPayload: boolean)
       table(
         terminal,
         [
-          { head: 'entry', width: 10 },
+          { head: 'entry', width: 10, whole: true },
           { head: 'type', width: 18 },
           { head: 'credits', width: 9, right: true },
           { head: 'user' },
@@ -158,22 +174,11 @@ function showEvent(terminal: Terminal, event: EventDetail, withPayload: boolean)
   }
   if (event.object_events.length > 0) {
     out(`\n${colours.bold('Other events of its object')}`);
-    out(
-      table(
-        terminal,
-        [
-          { head: 'received', width: 12 },
-          { head: 'status', width: 9 },
-          { head: 'type' },
-          { head: 'event', width: 28 },
-        ],
-        event.object_events.map((other) => toRow(terminal, other)),
-      ),
-    );
+    out(eventsTable(terminal, event.object_events));
   }
   if (withPayload) out(`\n${JSON.stringify(event.payload, null, 2)}`);
   if (['failed', 'dead', 'parked'].includes(event.status)) {
-    terminal.err(colours.dim(`\nTo work on it again: purser replay ${event.event_id}`));
+    terminal.err(colours.dim(`\nTo work on it again: purser replay ${shellWord(event.event_id)}`));
   }
 }
 

@@ -148,7 +148,11 @@ function showEnds(terminal: Terminal, begun: RetryAnswer, ends: readonly EventDe
   terminal.out(
     table(
       terminal,
-      [{ head: 'status', width: 9 }, { head: 'event', width: 28 }, { head: 'what came of it' }],
+      [
+        { head: 'status', width: 9 },
+        { head: 'event', width: 28, whole: true },
+        { head: 'what came of it' },
+      ],
       ends.map((event) => ({
         cells: [statusText(terminal, event.status), event.event_id, whatCame(event)],
       })),

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { FoundUser, UserView } from '../../admin/admin.types.ts';
+import { shellWord } from '../../core/shellWord.ts';
 import type { TransactionPage } from '../../credits/credits.types.ts';
 import type { Explanation } from '../../credits/explain.types.ts';
 import { createClient } from '../client.ts';
@@ -46,8 +47,8 @@ function addFind(user: Command, run: Run): void {
             table(
               terminal,
               [
-                { head: 'user' },
-                { head: 'e-mail', width: 26 },
+                { head: 'user', width: 10, whole: true },
+                { head: 'e-mail' },
                 { head: 'plan', width: 10 },
                 { head: 'credits', width: 9, right: true },
               ],
@@ -157,7 +158,7 @@ function showBalance(terminal: Terminal, view: UserView): void {
     );
   }
   if (findings.length > 0)
-    terminal.err(colours.dim(`\nTo look into it: purser user check ${profile.user_id}`));
+    terminal.err(colours.dim(`\nTo look into it: purser user check ${shellWord(profile.user_id)}`));
 }
 
 function addLots(user: Command, run: Run): void {
@@ -175,7 +176,7 @@ function addLots(user: Command, run: Run): void {
             table(
               terminal,
               [
-                { head: 'lot', width: 8 },
+                { head: 'lot', width: 8, whole: true },
                 { head: 'left', width: 8, right: true },
                 { head: 'of', width: 8, right: true },
                 { head: 'kind', width: 5 },

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { shellWord } from '../../core/shellWord.ts';
 import type { UserCheck, UserFix } from '../../reconcile/reconcile.types.ts';
 import { createClient } from '../client.ts';
 import type { Run } from '../command.ts';
@@ -49,7 +50,7 @@ export function addCheck(user: Command, run: Run): void {
             terminal.out(differencesText(terminal, differences));
             terminal.err(
               terminal.colours.dim(
-                `\nTo see what a repair would do: purser user fix ${userId} --reason "..." --dry-run`,
+                `\nTo see what a repair would do: purser user fix ${shellWord(userId)} --reason "..." --dry-run`,
               ),
             );
           }
@@ -92,7 +93,12 @@ export function addFix(user: Command, run: Run): void {
             terminal.out(terminal.colours.green('Everything agrees; there is nothing to repair.'));
           } else {
             terminal.out(differencesText(terminal, preview.differences));
-            terminal.out(`\nBalance now: ${preview.before.balance}`);
+            const { before, after } = preview;
+            terminal.out(
+              after.balance === before.balance
+                ? `\nBalance: ${before.balance}, before and after.`
+                : `\nBalance: ${before.balance} now, ${after.balance} after the repair.`,
+            );
           }
         }
         const left = preview.differences.filter(needsPerson);

@@ -8,10 +8,14 @@ export interface Ran {
   err: string;
 }
 
-/** A terminal that is none: 80 columns, no colour, nobody to ask. */
+/** A terminal that is none: 80 columns, no colour unless asked for, nobody to ask. */
 export function testTerminal(
   env: Record<string, string | undefined>,
-  signal: AbortSignal = new AbortController().signal,
+  {
+    signal = new AbortController().signal,
+    colour = false,
+    width = 80,
+  }: { signal?: AbortSignal | undefined; colour?: boolean; width?: number } = {},
 ): Terminal & { printed(): { out: string; err: string } } {
   const out: string[] = [];
   const err: string[] = [];
@@ -19,8 +23,8 @@ export function testTerminal(
     env,
     out: (text) => void out.push(text),
     err: (text) => void err.push(text),
-    colours: pc.createColors(false),
-    width: 80,
+    colours: pc.createColors(colour),
+    width,
     interactive: false,
     signal,
     printed: () => ({ out: out.join('\n'), err: err.join('\n') }),
@@ -33,7 +37,7 @@ export async function runIt(
   env: Record<string, string | undefined> = {},
   signal?: AbortSignal,
 ): Promise<Ran> {
-  const terminal = testTerminal(env, signal);
+  const terminal = testTerminal(env, { signal });
   const code = await runCli(args, terminal);
   return { code, ...terminal.printed() };
 }

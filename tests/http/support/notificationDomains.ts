@@ -15,6 +15,7 @@ const message: NotificationRecord = {
   error: null,
   next_attempt_at: null,
   sent_at: '2026-11-21T10:00:00.000Z',
+  forgotten_at: null,
   created_at: '2026-11-21T10:00:00.000Z',
 };
 const mail = { subject: 'Your receipt', html: '<p>Hello</p>', text: 'Hello' };

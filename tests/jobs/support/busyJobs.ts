@@ -25,6 +25,7 @@ const WORK = {
   check_changed_credits: 'consistency-check',
   check_all_credits: 'consistency-full',
   delete_old_webhook_events: 'cleanup-events',
+  forget_notifications: 'cleanup-notifications',
   clear_expired_subscription_cache: 'subscription_cache_cleanup',
   requeue_parked_events: 'webhook-sweep',
   list_mirror_changes: 'mirror-repair',

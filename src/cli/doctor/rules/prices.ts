@@ -1,5 +1,6 @@
 import type Stripe from 'stripe';
 import type { Catalogue, CatalogueEntry } from '../../../catalogue/catalogue.ts';
+import { isStripeError } from '../../../checkout/stripeErrors.ts';
 import { CannotLook, type Finding, fail, listed, messageOf, ok, type Rule, warn } from '../rule.ts';
 import type { Site } from '../site.ts';
 import { told } from './settings.ts';
@@ -106,6 +107,8 @@ export const modeRule: Rule = {
       );
     }
     const stripe = site.stripe();
+    const refusal = await askStripe(stripe);
+    if (refusal !== null) return refusal;
     const { packs, plans } = site.catalogue();
     const findings: Finding[] = [];
     for (const { priceId, lookupKey } of [...packs, ...plans]) {
@@ -118,6 +121,32 @@ export const modeRule: Rule = {
       : ok(`The key is a ${live ? 'live' : 'test'} key, and no price is of the other mode.`);
   },
 };
+
+/** The first rule that asks Stripe says so when that is in vain; the others are skipped then. */
+async function askStripe(stripe: Stripe): Promise<Finding | null> {
+  try {
+    await stripe.prices.list({ limit: 1 });
+    return null;
+  } catch (error) {
+    const told = `Stripe says: ${messageOf(error)}`;
+    if (isStripeError(error) && error.statusCode === 401) {
+      return fail(
+        `Stripe does not know STRIPE_SECRET_KEY. ${told}`,
+        'Copy the key anew from Stripe (Developers > API keys): one that was rolled or deleted has ended.',
+      );
+    }
+    if (isStripeError(error) && error.statusCode === 403) {
+      return fail(
+        `STRIPE_SECRET_KEY may not read prices. ${told}`,
+        'Give the restricted key the permission that Stripe names, or use the secret key.',
+      );
+    }
+    return fail(
+      `Stripe does not answer: ${messageOf(error)}`,
+      'Check that this machine may reach https://api.stripe.com (or STRIPE_API_BASE), and https://status.stripe.com.',
+    );
+  }
+}
 
 /** Stripe keeps the modes apart: a price of the other one is missing, and its message says so. */
 async function priceOfOtherMode(
