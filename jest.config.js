@@ -38,7 +38,7 @@ const base = {
 /** @type {import('jest').Config} */
 export default {
   // A bound against hanging. Nothing is judged by its speed: the machine may have other work.
-  testTimeout: 60_000,
+  testTimeout: 300_000,
   // Two at least: with one, Jest runs every suite inside its own process, where modules loaded as
   // ESM are never given back, and a whole run ends without memory. A worker is replaced instead.
   maxWorkers: Math.max(2, Math.floor(availableParallelism() / 2)),

@@ -14,6 +14,7 @@ interface Description {
 const RESOURCES = [
   'Account',
   'BalanceTransaction',
+  'BillingPortal.Configuration',
   'BillingPortal.Session',
   'Charge',
   'Checkout.Session',

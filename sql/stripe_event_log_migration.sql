@@ -149,6 +149,7 @@ returns jsonb language sql stable set search_path = '' as $$
     'status', p_event.status,
     'error', case when p_event.status in ('failed', 'dead', 'logged', 'received', 'leased') then p_event.error_message end,
     'reason', case when p_event.status in ('ignored', 'parked') then p_event.error_message end,
+    'covered_by', p_event.covered_by,
     'error_code', p_event.error_code, 'cause', p_event.error_cause, 'waiting_for', p_event.waiting_for,
     'retry_count', p_event.retry_count, 'next_attempt_at', purser.iso(p_event.next_attempt_at),
     'event_created_at', purser.iso(p_event.event_created_at), 'received_at', purser.iso(p_event.created_at),

@@ -272,9 +272,23 @@ begin
 end
 $$;
 
+-- Whether a thin notification has told of an event of Stripe's list: it has an id of its own, and
+-- names the event it stands for. Without this an app with thin endpoints would work on everything
+-- twice, and be told that nothing was delivered.
+create or replace function purser.is_told_by_notification(p_event jsonb)
+returns boolean language plpgsql stable set search_path = '' as $$
+begin
+  return exists (
+    select from public.stripe_webhook_events e
+    where e.object_id = p_event ->> 'object_id' and e.event_type = 'v1.' || (p_event ->> 'event_type')
+      and e.event_data ->> 'snapshot_event' = p_event ->> 'event_id');
+end
+$$;
+
 -- ---------------------------------------------------------------------------------------------
--- receive_missed_events: commits to the inbox those of Stripe's events that are not in it, due at
--- once; the others stay as they are, for being listed is not being delivered again.
+-- receive_missed_events: commits to the inbox those of Stripe's events that are not in it, nor told
+-- of by a thin notification, due at once; the others stay as they are, for being listed is not being
+-- delivered again.
 --   p_events   [{event_id, event_type, object_id, order_key, created_at, payload}], 100 at most
 --   p_dry_run  only says which are missing
 --   p_actor    audited when given
@@ -292,7 +306,7 @@ begin
   if p_dry_run then
     select coalesce(jsonb_agg(g.value ->> 'event_id' order by g.ordinality), '[]') into v_received
     from jsonb_array_elements(p_events) with ordinality g
-    where not exists (
+    where not purser.is_told_by_notification(g.value) and not exists (
       select from public.stripe_webhook_events e where e.stripe_event_id = g.value ->> 'event_id');
   else
     with inserted as (
@@ -300,7 +314,8 @@ begin
         stripe_event_id, event_type, object_id, order_key, event_created_at, event_data, status, next_attempt_at)
       select g ->> 'event_id', g ->> 'event_type', g ->> 'object_id', g ->> 'order_key',
         (g ->> 'created_at')::timestamptz, g -> 'payload', 'received', clock_timestamp()
-      from jsonb_array_elements(p_events) g order by g ->> 'event_id'
+      from jsonb_array_elements(p_events) g
+      where not purser.is_told_by_notification(g) order by g ->> 'event_id'
       on conflict (stripe_event_id) do nothing
       returning stripe_event_id)
     select coalesce(jsonb_agg(g.value ->> 'event_id' order by g.ordinality), '[]') into v_received

@@ -39,8 +39,10 @@ create table if not exists public.stripe_webhook_events (
   next_attempt_at timestamptz,
   waiting_for text,
   lease bigint not null default 0,
+  leased_at timestamptz,
   leased_until timestamptz,
   lease_holder text,
+  covered_by text,
   error_code text,
   error_cause text check (error_cause in ('transient', 'permanent')),
   failures jsonb not null default '[]',
@@ -48,7 +50,9 @@ create table if not exists public.stripe_webhook_events (
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp()
 );
+alter table public.stripe_webhook_events add column if not exists leased_at timestamptz;
 alter table public.stripe_webhook_events add column if not exists lease_holder text;
+alter table public.stripe_webhook_events add column if not exists covered_by text;
 alter table public.stripe_webhook_events add column if not exists error_code text;
 alter table public.stripe_webhook_events add column if not exists error_cause text
   check (error_cause in ('transient', 'permanent'));
@@ -74,6 +78,8 @@ comment on column public.stripe_webhook_events.failures is 'The last 20 failed a
 comment on column public.stripe_webhook_events.transaction_ids is 'Entries of the ledger the event wrote; its payload is kept for their sake.';
 comment on table public.stripe_webhook_events is 'Every Stripe event that was received, with what became of it.';
 comment on column public.stripe_webhook_events.order_key is 'Events with the same key are worked on one at a time.';
+comment on column public.stripe_webhook_events.leased_at is 'Since when the last lease is held: what was here before is older than what its worker reads.';
+comment on column public.stripe_webhook_events.covered_by is 'The event whose worker read the object after this one came, and so knew what this one tells.';
 comment on column public.stripe_webhook_events.lease_holder is 'Token of the call that took the lease: the same call, sent again because its answer was lost, gets its lease back.';
 comment on column public.stripe_webhook_events.waiting_for is 'The user id or Stripe customer id a parked event waits for.';
 
@@ -116,6 +122,7 @@ begin
     if new.status = 'received' then
       new.next_attempt_at := clock_timestamp();
       new.waiting_for := null;
+      new.covered_by := null;
     end if;
     if new.status in ('processed', 'ignored', 'parked', 'dead') then
       new.next_attempt_at := null;
@@ -196,11 +203,12 @@ declare
 begin
   insert into public.stripe_webhook_events as e (
     id, stripe_event_id, event_type, object_id, order_key, event_created_at, event_data, status,
-    next_attempt_at, lease, leased_until, lease_holder)
+    next_attempt_at, lease, leased_at, leased_until, lease_holder)
   values (
     v_id, p_event_id, p_event_type, p_object_id, p_order_key, p_event_created_at, p_payload,
     case when v_free then 'leased' else 'received' end, v_now,
     case when v_free then 1 else 0 end,
+    case when v_free then v_now end,
     case when v_free then v_now + make_interval(secs => p_lease_seconds) end,
     case when v_free then p_holder end)
   on conflict (stripe_event_id) do nothing
@@ -217,6 +225,7 @@ begin
   set status = case when v_free then 'leased' else 'received' end,
       lease_holder = case when v_free then p_holder end,
       lease = e.lease + case when v_free then 1 else 0 end,
+      leased_at = case when v_free then v_now end,
       leased_until = case when v_free then v_now + make_interval(secs => p_lease_seconds) end
   where e.stripe_event_id = p_event_id and e.status = 'parked'
   returning * into v_event;
@@ -263,7 +272,7 @@ begin
   loop
     continue when not purser.object_is_free(v_event.order_key, v_event.id, v_now, false);
     update public.stripe_webhook_events e
-    set status = 'leased', lease = e.lease + 1, leased_until = v_now + make_interval(secs => p_lease_seconds),
+    set status = 'leased', lease = e.lease + 1, leased_at = v_now, leased_until = v_now + make_interval(secs => p_lease_seconds),
         lease_holder = p_holder
     where e.id = v_event.id
     returning * into v_event;
@@ -271,6 +280,30 @@ begin
     exit when jsonb_array_length(v_claimed) >= v_limit;
   end loop;
   return v_claimed;
+end
+$$;
+
+-- Ends those other events of the object that were here before p_event was leased: its worker has asked
+-- Stripe since, so it knows what they tell. They end as it did. A renewal sends three events of one
+-- invoice, and a backlog of them would otherwise ask Stripe three times. Answers their types. What
+-- another worker holds at this moment is passed over, so no two calls wait for each other.
+create or replace function purser.cover_events(
+  p_event public.stripe_webhook_events, p_types jsonb, p_status text, p_reason text)
+returns jsonb language plpgsql set search_path = '' as $$
+declare
+  v_types jsonb;
+begin
+  with covered as (
+    update public.stripe_webhook_events e
+    set status = p_status, error_message = p_reason, error_code = null, error_cause = null, covered_by = p_event.stripe_event_id
+    where e.id in (
+      select o.id from public.stripe_webhook_events o
+      where o.object_id = p_event.object_id and o.id <> p_event.id and o.status in ('received', 'failed')
+        and o.created_at < p_event.leased_at and p_types ? o.event_type
+      for update skip locked)
+    returning e.event_type)
+  select coalesce(jsonb_agg(c.event_type), '[]') into v_types from covered c;
+  return v_types;
 end
 $$;
 
@@ -296,10 +329,12 @@ $$;
 --               {"kind": "claim_link", token_hash, recipient, object_id, credits, token}: see purser.offer_claim
 --               {"kind": "dunning", ...}: see purser.note_dunning; after the subscription's state
 --               {"kind": "stripe_changed", event_type, object_id}
+--               {"kind": "covers", event_types}: what these types tell of the same object is known by
+--                 what was read for this event; see purser.cover_events. Not where it is parked
 --               {"kind": "ignore", reason}
 --               {"kind": "park", waiting_for, reason}]   1 to 100, applied in this order
 -- Answers {outcome: applied | parked | ignored | stale | read_again, results: [one for each effect],
--- waiting}. stale: the lease was lost, nothing was written. read_again: the payment or
+-- covered: [types of the events that end with it], waiting}. stale: the lease was lost, nothing was written. read_again: the payment or
 -- subscription has moved since its version was read; nothing was written and the lease stands: read
 -- it again, and Stripe. parked: the user of a grant or subscription does not exist, or the event
 -- said so. `waiting`: other events of the same object are due. A repeat under the
@@ -321,6 +356,8 @@ declare
   v_repeat boolean := false;
   -- By key, whom the grants written here went to: a claim may have made it another than they named.
   v_granted jsonb := '{}';
+  v_covers jsonb;
+  v_covered jsonb := '[]';
 begin
   p_effects := purser.with_claimed_users(p_effects);
   if jsonb_typeof(p_effects) is distinct from 'array' or jsonb_array_length(p_effects) > 100 then
@@ -435,6 +472,8 @@ begin
           else 'unchanged' end);
       when 'stripe_changed' then
         perform public.invalidate_stripe_cache_from_webhook(v_effect ->> 'event_type', v_effect ->> 'object_id');
+      when 'covers' then
+        v_covers := v_effect -> 'event_types';
       when 'ignore' then
         v_status := 'ignored';
         v_reason := v_effect ->> 'reason';
@@ -456,11 +495,15 @@ begin
     set status = v_status, error_message = v_reason, error_code = null, error_cause = null, waiting_for = v_waiting_for,
         transaction_ids = e.transaction_ids || purser.written_entries(v_results)
     where e.id = v_event.id;
+    if v_covers is not null and v_status <> 'parked' then
+      v_covered := purser.cover_events(v_event, v_covers, v_status, v_reason);
+    end if;
   end if;
   return jsonb_build_object(
     'outcome', case v_status when 'processed' then 'applied' else v_status end,
     'reason', v_reason,
     'results', v_results,
+    'covered', v_covered,
     'waiting', v_event.order_key is not null and exists (
       select from public.stripe_webhook_events e
       where e.order_key = v_event.order_key and e.id <> v_event.id

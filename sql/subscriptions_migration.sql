@@ -551,7 +551,8 @@ $$;
 
 -- ---------------------------------------------------------------------------------------------
 -- add_subscription_credits: writes the credits of a paid invoice by hand: an `allocation` under
--- invoice:<id>, which the invoice's own event then finds and repeats nothing of.
+-- invoice:<id>, which the invoice's own event then finds and repeats nothing of. Which payment it was
+-- only Stripe knows: that event, a refund or dispute of the payment, or reconciliation ties it.
 -- Answers what grant_credits answers; not_found: neither the subscription nor the customer is
 -- known (link_stripe_customer does that). Idempotent by the invoice. Locks: the user row.
 -- ---------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 import type Stripe from 'stripe';
 import type { Plan } from '../catalogue/catalogue.ts';
+import { readLinePrice, readLineProration } from '../core/stripeFields.ts';
 import type { Effect } from '../credits/effects.ts';
 import { creditsOfPrice } from './creditsOfPrice.ts';
 import { costsNothing, type InvoicePart } from './invoiceCredits.ts';
 import { type KeptPrice, readPrice } from './readPrice.ts';
-import { idOf, type SettlementBase } from './settlement.ts';
+import type { SettlementBase } from './settlement.ts';
 import { callStripe } from './stripeErrors.ts';
 
 const LINES_MAX = 1000;
@@ -65,11 +66,14 @@ export async function readInvoiceLines(
   deps: SettlementBase,
   invoice: Stripe.Invoice,
 ): Promise<{ lines: InvoiceLine[]; effects: Effect[] }> {
-  const items = await callStripe(() =>
-    deps.stripe.invoices
-      .listLineItems(invoice.id, { limit: 100 })
-      .autoPagingToArray({ limit: LINES_MAX }),
-  );
+  // The invoice itself brings its first ten.
+  const items = invoice.lines.has_more
+    ? await callStripe(() =>
+        deps.stripe.invoices
+          .listLineItems(invoice.id, { limit: 100 })
+          .autoPagingToArray({ limit: LINES_MAX }),
+      )
+    : invoice.lines.data;
   const lines: InvoiceLine[] = [];
   const effects: Effect[] = [];
   function note(item: Stripe.InvoiceLineItem, priceId: string, reason: string): void {
@@ -82,8 +86,8 @@ export async function readInvoiceLines(
     });
   }
   for (const item of items) {
-    const priceId = idOf(item.pricing?.price_details?.price);
-    if (priceId === null) continue;
+    const priceId = readLinePrice(item)?.price;
+    if (priceId === undefined) continue;
     const price = await readPrice(deps, priceId);
     const worth = worthOfKeptPrice(deps, price);
     if ('problem' in worth) {
@@ -95,7 +99,7 @@ export async function readInvoiceLines(
       amount: item.amount,
       unitAmount: price.unit_amounts[item.currency] ?? null,
       quantity: item.quantity ?? 1,
-      proration: isProration(item),
+      proration: readLineProration(item),
     };
     if (part.proration && item.amount !== 0 && costsNothing(part.unitAmount)) {
       note(item, priceId, `the price ${priceId} has no amount to share a part of a period by`);
@@ -110,10 +114,4 @@ export async function readInvoiceLines(
     });
   }
   return { lines, effects };
-}
-
-function isProration({ parent }: Stripe.InvoiceLineItem): boolean {
-  return (
-    parent?.subscription_item_details?.proration ?? parent?.invoice_item_details?.proration ?? false
-  );
 }

@@ -1,4 +1,5 @@
 import type Stripe from 'stripe';
+import { readPaidWith } from '../core/stripeFields.ts';
 import type { GrantPayment } from '../credits/effects.ts';
 import { idOf } from './settlement.ts';
 import { callStripe } from './stripeErrors.ts';
@@ -15,6 +16,24 @@ export function readInvoicePayments(
       .list({ invoice: invoiceId, status: 'paid', limit: 100 })
       .autoPagingToArray({ limit: PAYMENTS_MAX }),
   );
+}
+
+/**
+ * The invoices that an intent has paid, since a charge does not name its invoice any more. Without
+ * an intent there is no such question at Stripe, and the answer is none.
+ */
+export async function readInvoicesOf(stripe: Stripe, payment: string): Promise<string[]> {
+  if (!payment.startsWith('pi_')) return [];
+  const paid = await callStripe(() =>
+    stripe.invoicePayments
+      .list({
+        payment: { type: 'payment_intent', payment_intent: payment },
+        status: 'paid',
+        limit: 100,
+      })
+      .autoPagingToArray({ limit: PAYMENTS_MAX }),
+  );
+  return [...new Set(paid.map(({ invoice }) => idOf(invoice)).filter((id) => id !== null))];
 }
 
 export function firstIntentOf(payments: Pick<Stripe.InvoicePayment, 'payment'>[]): string | null {
@@ -35,8 +54,9 @@ export function paymentsOfInvoice(
   payments: Pick<Stripe.InvoicePayment, 'amount_paid' | 'currency' | 'payment'>[],
 ): GrantPayment[] {
   const found = new Map<string, GrantPayment>();
-  for (const { payment, amount_paid, currency } of payments) {
-    const id = idOf(payment.payment_intent) ?? idOf(payment.charge) ?? idOf(payment.payment_record);
+  for (const invoicePayment of payments) {
+    const { amount_paid, currency } = invoicePayment;
+    const id = readPaidWith(invoicePayment);
     if (id === null) continue;
     const before = found.get(id)?.paid ?? 0;
     found.set(id, { payment: id, paid: before + (amount_paid ?? 0), currency });

@@ -1,4 +1,5 @@
 import type Stripe from 'stripe';
+import { readDecimal } from '../core/stripeFields.ts';
 import type { SettlementBase } from './settlement.ts';
 import { callStripe } from './stripeErrors.ts';
 
@@ -60,7 +61,6 @@ function toKept(price: Stripe.Price): KeptPrice {
   };
 }
 
-/** The decimal is an object of the SDK's in its answers, and text elsewhere. */
 function amountOf({
   unit_amount: amount,
   unit_amount_decimal: decimal,
@@ -68,6 +68,5 @@ function amountOf({
   unit_amount: number | null;
   unit_amount_decimal: unknown;
 }): string | null {
-  if (amount !== null) return String(amount);
-  return decimal === null || decimal === undefined ? null : String(decimal);
+  return amount === null ? readDecimal(decimal) : String(amount);
 }

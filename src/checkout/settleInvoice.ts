@@ -1,4 +1,5 @@
 import type Stripe from 'stripe';
+import { readInvoiceSubscription } from '../core/stripeFields.ts';
 import type { Effect } from '../credits/effects.ts';
 import { findBuyer } from './buyer.ts';
 import { invoiceCredits } from './invoiceCredits.ts';
@@ -21,7 +22,7 @@ export async function settleInvoice(
 ): Promise<Effect[]> {
   const { stripe } = deps;
   const invoice = await callStripe(() => stripe.invoices.retrieve(invoiceId));
-  const subscriptionId = idOf(invoice.parent?.subscription_details?.subscription);
+  const subscriptionId = readInvoiceSubscription(invoice);
   if (subscriptionId !== null) {
     return deps.subscriptions.ofInvoice(invoice, subscriptionId, paidAt);
   }

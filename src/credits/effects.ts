@@ -211,6 +211,8 @@ export type Effect =
   | DunningEffect
   /** Cached answers of Stripe about the object are old. */
   | { kind: 'stripe_changed'; event_type: string; object_id: string }
+  /** What events of these types tell of the object is known by what was read for this one. */
+  | { kind: 'covers'; event_types: string[] }
   | { kind: 'ignore'; reason: string }
   | { kind: 'park'; waiting_for: string | null; reason: string };
 
@@ -238,6 +240,8 @@ export interface AppliedEffects {
   outcome: 'applied' | 'parked' | 'ignored' | 'stale' | 'read_again';
   reason: string | null;
   results: EffectResult[];
+  /** Types of the events that ended with this one. */
+  covered: string[];
   /** Other events of the same object are due. */
   waiting: boolean;
 }

@@ -5,19 +5,16 @@ import { API_VERSION, type Context } from './context.ts';
 import { billingControl } from './controlBilling.ts';
 import { parseControl } from './controlBody.ts';
 import type { ControlCall, ControlRoute, Instance } from './controlRoute.ts';
-import { openDelivery } from './deliveries.ts';
-import { badRequest, noSuch, unknownUrl } from './errors.ts';
+import { badRequest, unknownUrl } from './errors.ts';
 import { faultControl } from './faultControl.ts';
 import { moneyBackControl } from './moneyBackControl.ts';
+import { deletePrice } from './resources/catalogueDeletion.ts';
 import { expireSession, findSession } from './resources/checkoutSessions.ts';
-import { createEndpoint, knownEvents } from './resources/webhookEndpoints.ts';
+import { decode } from './route.ts';
 import { openShopSession } from './shopSession.ts';
 import { statusControl } from './statusControl.ts';
-import { coreEvents, deliveries, events, webhookEndpoints } from './tables.ts';
-import { EVENT_VERSIONS } from './versions.ts';
+import { webhookControl } from './webhookControl.ts';
 
-/** Deliveries in one answer. */
-const DELIVERY_PAGE_MAX = 1_000;
 /** Objects in one catalogue. */
 const CATALOGUE_MAX = 1_000;
 
@@ -57,15 +54,6 @@ const catalogueSchema = z.strictObject({
     .max(CATALOGUE_MAX),
 });
 
-const endpointSchema = z.strictObject({
-  url: z.url({ protocol: /^https?$/ }),
-  api_version: z.enum(EVENT_VERSIONS).optional(),
-  payload: z.enum(['snapshot', 'thin']).default('snapshot'),
-  secret: z.string().min(8).regex(/^\S+$/, 'no whitespace').optional(),
-  name: z.string().min(1).max(100).optional(),
-  enabled_events: z.array(z.string()).min(1).optional(),
-});
-
 const OUTCOMES = {
   succeeded: { method: 'card', cardNumber: '4242424242424242' },
   declined: { method: 'card', cardNumber: '4000000000000002' },
@@ -85,7 +73,10 @@ const paySchema = z.strictObject({
   quantities: z.record(z.string(), z.int().min(1)).optional(),
 });
 
+/** What only a payment can do something with. */
+const OF_PAYMENT = ['outcome', 'card_number', 'name', 'promotion_code'] as const;
 const buySchema = paySchema.omit({ quantities: true }).extend({
+  outcome: paySchema.shape.outcome.unwrap().optional(),
   price: z.string().min(1),
   quantity: z.int().min(1).optional(),
   customer: z.string().min(1).optional(),
@@ -101,7 +92,6 @@ const settleSchema = z.strictObject({
   outcome: z.enum(['succeeded', 'failed']).default('succeeded'),
 });
 
-const resendSchema = z.strictObject({ endpoint: z.string().optional() });
 const emptySchema = z.strictObject({});
 
 const NO_FUNDS = {
@@ -123,11 +113,6 @@ const routes: readonly ControlRoute[] = [
     }),
   },
   {
-    method: 'GET',
-    pattern: /^\/_sandbox\/deliveries$/,
-    run: (ctx, { query }) => listDeliveries(ctx, query),
-  },
-  {
     method: 'PUT',
     pattern: /^\/_sandbox\/catalogue$/,
     run: (ctx, { body }) => {
@@ -137,23 +122,29 @@ const routes: readonly ControlRoute[] = [
     },
   },
   {
-    method: 'PUT',
-    pattern: /^\/_sandbox\/webhook_endpoint$/,
-    run: (ctx, { body, instance }) =>
-      ensureEndpoint(ctx, parseControl(endpointSchema, body), instance),
-  },
-  {
     method: 'POST',
-    pattern: /^\/_sandbox\/events\/([^/]+)\/resend$/,
-    run: (ctx, { id, body }) => resend(ctx, id, parseControl(resendSchema, body).endpoint),
+    pattern: /^\/_sandbox\/prices\/([^/]+)\/delete$/,
+    run: (ctx, { id, body }) => {
+      parseControl(emptySchema, body);
+      return deletePrice(ctx, id);
+    },
   },
   {
     method: 'POST',
     pattern: /^\/_sandbox\/buy$/,
     run: (ctx, { body }) => {
-      const { pay: paid, ...given } = parseControl(buySchema, body);
-      const session = openShopSession(ctx, given);
-      return paid ? pay(ctx, session.id, given) : { outcome: 'open', session };
+      const { pay: paid, outcome = 'succeeded', ...given } = parseControl(buySchema, body);
+      if (paid) return pay(ctx, openShopSession(ctx, given).id, { ...given, outcome });
+      const ignored = OF_PAYMENT.find((name) => Object.hasOwn(body as object, name));
+      if (ignored !== undefined) {
+        throw badRequest(`Nothing is paid yet: leave ${ignored} out, or pay at once.`, {
+          param: ignored,
+        });
+      }
+      return {
+        outcome: 'open',
+        session: openShopSession(ctx, { ...given, customer_email: given.email }),
+      };
     },
   },
   {
@@ -199,6 +190,7 @@ const routes: readonly ControlRoute[] = [
   ...moneyBackControl,
   ...faultControl,
   ...statusControl,
+  ...webhookControl,
   ...billingControl,
 ];
 
@@ -212,7 +204,7 @@ export function runControl(
     const found = method === request.method ? pattern.exec(request.path) : null;
     if (!found) continue;
     const call: ControlCall = {
-      id: decodeURIComponent(found[1] ?? ''),
+      id: decode(found[1] ?? ''),
       query: new URLSearchParams(request.query),
       body: request.body,
       instance,
@@ -248,74 +240,4 @@ function pay(
 
 function emailOf(ctx: Context, id: string): string {
   return findSession(ctx, id).view.customer_details?.email ?? 'buyer@example.com';
-}
-
-function ensureEndpoint(
-  ctx: Context,
-  given: z.output<typeof endpointSchema>,
-  instance: Instance,
-): { id: string; secret: string } {
-  const { payload, url } = given;
-  const enabled = knownEvents(given.enabled_events ?? ['*'], payload);
-  const present = [...ctx.store.walk(webhookEndpoints, 'oldest_first')].find(
-    ({ view, hidden }) =>
-      (hidden.payload ?? 'snapshot') === payload &&
-      (given.name === undefined ? view.url === url : view.metadata.sandbox_name === given.name),
-  );
-  if (present) {
-    const secret = given.secret ?? present.hidden.secret;
-    const api_version = given.api_version ?? present.view.api_version;
-    ctx.store.patch(
-      webhookEndpoints,
-      present.id,
-      { url, api_version, status: 'enabled', enabled_events: enabled },
-      { secret },
-    );
-    return { id: present.id, secret };
-  }
-  const { id, hidden } = createEndpoint(ctx, {
-    url,
-    payload,
-    api_version: given.api_version,
-    enabled_events: enabled,
-    secret: given.secret ?? instance.webhookSecret,
-    ...(given.name === undefined ? {} : { metadata: { sandbox_name: given.name } }),
-  });
-  return { id, secret: hidden.secret };
-}
-
-/** A thin event goes to thin endpoints, and only to them. */
-function resend(ctx: Context, id: string, endpoint: string | undefined) {
-  const core = ctx.store.get(coreEvents, id)?.view;
-  const event = core ?? ctx.store.get(events, id)?.view;
-  if (!event) throw noSuch('event', id, 'id', 404);
-  const targets = [...ctx.store.walk(webhookEndpoints, 'oldest_first')].filter(
-    ({ id: target, view, hidden }) =>
-      view.status === 'enabled' &&
-      (hidden.payload === 'thin') === (core !== undefined) &&
-      (endpoint === undefined || target === endpoint),
-  );
-  if (targets.length === 0) {
-    throw badRequest('There is no enabled webhook endpoint to send this event to.', {
-      param: 'endpoint',
-    });
-  }
-  return { data: targets.map((row) => openDelivery(ctx, event, row.id, { faults: false })) };
-}
-
-function listDeliveries(ctx: Context, query: URLSearchParams) {
-  const limit = Number(query.get('limit') ?? DELIVERY_PAGE_MAX);
-  if (!Number.isInteger(limit) || limit < 1 || limit > DELIVERY_PAGE_MAX) {
-    throw badRequest(`limit must be between 1 and ${DELIVERY_PAGE_MAX}.`, { param: 'limit' });
-  }
-  const [event, type, status] = ['event', 'type', 'status'].map((name) => query.get(name));
-  const data = [];
-  for (const { view } of ctx.store.walk(deliveries, 'newest_first')) {
-    if (event && view.event !== event) continue;
-    if (type && view.event_type !== type) continue;
-    if (status && view.status !== status) continue;
-    if (data.length === limit) return { data, has_more: true };
-    data.push(view);
-  }
-  return { data, has_more: false };
 }

@@ -29,9 +29,18 @@ export interface AdvanceAnswer extends ClockAnswer {
   readonly attempts: number;
 }
 
+/** Said wherever the clock is moved: who waits for a reminder that never comes looks here first. */
+export const ONLY_STRIPES_TIME =
+  "Only Stripe's time moves. What an application does by its own clock keeps real time: Purser's reminders and its cancellation after an unpaid renewal, the expiry of credits, quotas of a day.";
+
 const amount = z.number().min(0);
 const advanceSchema = z.strictObject({
-  to: z.union([z.int().min(0), z.iso.datetime({ offset: true })]).optional(),
+  to: z
+    .union([z.int().min(0), z.iso.datetime({ offset: true }), z.iso.date()], {
+      error:
+        'Unix seconds, a day like 2027-01-31 (its first moment, UTC), or a moment with its time zone like 2027-01-31T09:30:00Z',
+    })
+    .optional(),
   seconds: amount.optional(),
   hours: amount.optional(),
   days: amount.optional(),

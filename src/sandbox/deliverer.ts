@@ -17,8 +17,11 @@ export const RETRY_SCHEDULE_MS: readonly number[] = [
 export const ATTEMPT_TIMEOUT_MS = 10_000;
 /** Requests on their way at once, over all endpoints. */
 const CONCURRENT_MAX = 32;
-/** A reorder fault stops waiting for company after this long. */
-const REORDER_PATIENCE_MS = 250;
+/**
+ * A reorder fault stops waiting for company after this long. A machine under load lets a second pass
+ * between two events of one story, and then nothing would be reordered, and nobody told.
+ */
+const REORDER_PATIENCE_MS = 2_000;
 /** Of the endpoint's answer; only its status matters. */
 const ANSWER_BYTES_MAX = 64 * 1024;
 /** Longest sleep between two looks at what is due: a jump of the injected clock is seen by then. */

@@ -14,7 +14,8 @@ export type Attempt = {
   copy: number;
 };
 
-type DeliveryStatus = 'pending' | 'succeeded' | 'failed' | 'dropped' | 'canceled';
+export const DELIVERY_STATUSES = ['pending', 'succeeded', 'failed', 'dropped', 'canceled'] as const;
+type DeliveryStatus = (typeof DELIVERY_STATUSES)[number];
 
 export type DeliveryView = {
   id: string;

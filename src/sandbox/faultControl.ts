@@ -7,21 +7,25 @@ import {
   setApiFaults,
 } from './apiFaults.ts';
 import { createRestrictedKey, PERMISSIONS, RESTRICTED_KEYS_MAX } from './apiKeys.ts';
+import type { Context } from './context.ts';
 import { parseControl } from './controlBody.ts';
 import type { ControlRoute } from './controlRoute.ts';
-import { badRequest } from './errors.ts';
+import { badRequest, noSuch } from './errors.ts';
 import {
   currentFaults,
   DELAY_MAX_MS,
   DUPLICATES_MAX,
   FAULT_RULES_MAX,
   type Faults,
+  isFault,
   LOST_ANSWERS_MAX,
   REORDER_MAX,
   setFaults,
 } from './faults.ts';
 import { isObject } from './json.ts';
-import { restrictedKeys } from './tables.ts';
+import { isEventType, THIN_PREFIX } from './resources/webhookEndpoints.ts';
+import { apiRoutes } from './routes.ts';
+import { restrictedKeys, webhookEndpoints } from './tables.ts';
 
 const faultSchema = z
   .strictObject({
@@ -88,6 +92,7 @@ export const faultControl: readonly ControlRoute[] = [
       // One rule may stand alone.
       const given = isObject(body) && 'rules' in body ? body : { rules: [body] };
       const { rules } = parseControl(faultsSchema, given);
+      for (const [at, rule] of rules.entries()) checkFault(ctx, rule as Faults, at);
       return { rules: setFaults(ctx, rules as Faults[]) };
     },
   },
@@ -101,6 +106,7 @@ export const faultControl: readonly ControlRoute[] = [
     pattern: /^\/_sandbox\/api_faults$/,
     run: (ctx, { body }) => {
       const { rules } = parseControl(apiFaultsSchema, body);
+      for (const [at, { path }] of rules.entries()) checkPath(path, at);
       return { rules: setApiFaults(ctx, rules as ApiFault[]) };
     },
   },
@@ -117,3 +123,39 @@ export const faultControl: readonly ControlRoute[] = [
     },
   },
 ];
+
+/** A rule that can never hit would let a test pass for the wrong reason. @throws ApiError 400 */
+function checkFault(ctx: Context, rule: Faults, at: number): void {
+  const { types = [], endpoints = [] } = rule;
+  const wrong = types.find((type) => !isEventType(type, 'snapshot'));
+  if (wrong !== undefined) {
+    const thin = isEventType(wrong, 'thin');
+    throw badRequest(
+      `rules.${at}.types: ${wrong} is not an event type.${thin ? ` Leave ${THIN_PREFIX} away: thin events are meant too.` : ''}`,
+      { param: 'types' },
+    );
+  }
+  for (const id of endpoints) {
+    if (!ctx.store.get(webhookEndpoints, id))
+      throw noSuch('webhook endpoint', id, 'endpoints', 400);
+  }
+  if (Object.keys(rule).length > 0 && !isFault(rule)) {
+    throw badRequest(
+      `rules.${at}: says what is hit, and not what goes wrong: duplicate, delay_ms, drop, wrong_secret, reorder, lose_answer or down.`,
+    );
+  }
+}
+
+/** @throws ApiError 400 for a path that begins no call's. */
+function checkPath(path: string | undefined, at: number): void {
+  if (path === undefined) return;
+  const parts = path.replace(/\/$/, '').split('/');
+  const begins = apiRoutes.some(({ pattern }) => {
+    const segments = pattern.split('/');
+    return parts.every((part, nth) => segments[nth] === part || segments[nth]?.startsWith(':'));
+  });
+  if (begins) return;
+  throw badRequest(`rules.${at}.path: no call of the sandbox begins with ${path}.`, {
+    param: 'path',
+  });
+}

@@ -59,9 +59,14 @@ export const FAULT_RULES_MAX = 20;
  */
 export function setFaults(ctx: Context, rules: readonly Faults[]): readonly Faults[] {
   // A rule without a fault would only keep the next ones from their turn.
-  const kept = rules.filter((rule) => rule.down || Object.keys(planOf(rule)).length > 0);
+  const kept = rules.filter(isFault);
   add(ctx, faults, { id: 'faults', object: 'sandbox.faults', rules: kept }, {});
   return kept;
+}
+
+/** Whether anything goes wrong by this rule. */
+export function isFault(rule: Faults): boolean {
+  return Boolean(rule.down) || Object.keys(planOf(rule)).length > 0;
 }
 
 export function currentFaults(ctx: Context): readonly Faults[] {

@@ -4,6 +4,7 @@ import type { AdvanceBy, Sandbox } from './handle.types.ts';
 import { askLocal } from './localJson.ts';
 import type { DisputeView } from './resources/disputeView.ts';
 import type { RefundView } from './resources/refundView.ts';
+import type { SubscriptionView } from './resources/subscriptionView.ts';
 import type { Secrets } from './secrets.ts';
 
 /** Generous, for a process that is busy with a year: it only bounds how long a hung one is waited for. */
@@ -31,6 +32,14 @@ export function createCalls(origin: () => string): Calls {
   const segment = encodeURIComponent;
   const session = (id: string) => `checkout/sessions/${segment(id)}`;
   const customer = (id: string) => `customers/${segment(id)}`;
+  const subscription = async (id: string, move: string, body: object) =>
+    (
+      await call<{ subscription: SubscriptionView }>(
+        'POST',
+        `subscriptions/${segment(id)}/${move}`,
+        body,
+      )
+    ).subscription;
   return {
     ensureWebhookEndpoint: ({ enabledEvents, apiVersion, ...given }) =>
       call('PUT', 'webhook_endpoint', {
@@ -40,6 +49,9 @@ export function createCalls(origin: () => string): Calls {
       }),
     async seedCatalogue(catalogue) {
       await call('PUT', 'catalogue', catalogue);
+    },
+    async deletePrice(id) {
+      await call('POST', `prices/${segment(id)}/delete`, {});
     },
     pay: (id, options = {}) => call('POST', `${session(id)}/pay`, options),
     buy: (order) => call('POST', 'buy', order),
@@ -66,6 +78,9 @@ export function createCalls(origin: () => string): Calls {
       await call('POST', `${customer(id)}/fail_payments`, options);
     },
     renew: (id) => call('POST', `subscriptions/${segment(id)}/renew`, {}),
+    cancelSubscription: (id, options = {}) => subscription(id, 'cancel', options),
+    pauseSubscription: (id) => subscription(id, 'pause', {}),
+    resumeSubscription: (id) => subscription(id, 'resume', {}),
     payInvoice: (id, options = {}) => call('POST', `invoices/${segment(id)}/pay`, options),
     setSettings: (change) => call('PUT', 'settings', change),
     clock: () => call('GET', 'clock'),

@@ -11,13 +11,14 @@ import type {
   DisputeView,
 } from './resources/disputeView.ts';
 import type { FailureReason, RefundCourse, RefundView } from './resources/refundView.ts';
+import type { SubscriptionView } from './resources/subscriptionView.ts';
 import type { Secrets } from './secrets.ts';
 import type { Settings } from './settings.ts';
 import type { SandboxStatus } from './statusControl.ts';
 
 /** How far: exactly one of them. */
 export interface AdvanceBy {
-  /** Unix seconds, or an ISO date with its time zone. */
+  /** Unix seconds, a day like `2027-01-31` (its first moment, UTC), or a moment with its time zone. */
   readonly to?: number | string;
   readonly seconds?: number;
   readonly hours?: number;
@@ -88,7 +89,7 @@ export interface RefundOptions {
 export interface DisputeOptions {
   /** `dispute` (default) takes the money at once; `inquiry` only asks; `prevented` was refunded. */
   readonly kind?: DisputeKind;
-  /** Default: what is left of the charge after refunds. */
+  /** Default: what is left of the charge after refunds, or all of it when nothing is. */
   readonly amount?: number;
   /** Default `fraudulent`. */
   readonly reason?: DisputeReason;
@@ -99,6 +100,13 @@ export interface FailOptions {
   readonly times?: number;
   /** E.g. `insufficient_funds`; default `generic_decline`. */
   readonly decline_code?: string;
+}
+
+export interface CancelOptions {
+  /** It goes on until its period is over. */
+  readonly at_period_end?: boolean;
+  /** Of an end now: the rest of the period becomes credit. */
+  readonly prorate?: boolean;
 }
 
 export interface PayInvoiceOptions {
@@ -143,6 +151,8 @@ export interface Sandbox extends Secrets {
   }): Promise<{ id: string; secret: string }>;
   /** Creates or updates products and prices with these ids; repeatable. */
   seedCatalogue(catalogue: Catalogue): Promise<void>;
+  /** Deletes a price that was never used, as in Stripe's dashboard: its API deletes none. */
+  deletePrice(priceId: string): Promise<void>;
   pay(sessionId: string, options?: PayOptions): Promise<PayResult>;
   /** Ends a bank debit now. */
   settle(sessionId: string, outcome?: 'succeeded' | 'failed'): Promise<void>;
@@ -191,6 +201,11 @@ export interface Sandbox extends Secrets {
   failNextPayments(customerId: string, options?: FailOptions): Promise<void>;
   /** Ends the current period now and bills the next one at once. */
   renew(subscriptionId: string): Promise<Billed>;
+  /** Ends a subscription now, or plans its end; `stripe.subscriptions.cancel` does the first too. */
+  cancelSubscription(subscriptionId: string, options?: CancelOptions): Promise<SubscriptionView>;
+  /** The unused time becomes credit of the customer's next invoice. */
+  pauseSubscription(subscriptionId: string): Promise<SubscriptionView>;
+  resumeSubscription(subscriptionId: string): Promise<SubscriptionView>;
   /** Pays an open invoice, or a part of it, also after failures. */
   payInvoice(invoiceId: string, options?: PayInvoiceOptions): Promise<Billed>;
   /** Changes what is set in Stripe's dashboard, and how the sandbox works; the rest stays. */

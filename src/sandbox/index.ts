@@ -12,6 +12,7 @@ export type {
   Billed,
   BuyOptions,
   BuyResult,
+  CancelOptions,
   DisputeOptions,
   FailOptions,
   PayInvoiceOptions,

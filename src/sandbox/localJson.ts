@@ -19,13 +19,14 @@ export function askLocal(
   url: string,
   body: unknown,
   timeoutMs: number,
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<LocalAnswer> {
   return new Promise((resolve, reject) => {
     const signal = AbortSignal.timeout(timeoutMs);
     const outgoing = request(url, {
       method,
       agent: false,
-      headers: { 'content-type': 'application/json', connection: 'close' },
+      headers: { 'content-type': 'application/json', connection: 'close', ...headers },
       signal,
     });
     outgoing.on('error', (error) => reject(signal.aborted ? signal.reason : error));

@@ -46,7 +46,7 @@ export function openDispute(
   if (kind === 'prevented' && left === 0) {
     throw badRequest(`Charge ${chargeId} is refunded already: there is nothing to prevent.`);
   }
-  // A bank may also take back what was refunded already; it is asked for, never assumed.
+  // A bank also takes back what was refunded already: then it is asked of all that was paid.
   const amount = given.amount ?? (left === 0 ? charge.amount_captured : left);
   const most = kind === 'prevented' ? left : charge.amount_captured;
   if (amount > most) {

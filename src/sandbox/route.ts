@@ -30,6 +30,9 @@ export function idOf(ids: PathIds, name = 'id'): string {
   return required(text()).parse(ids[name] ?? '', name);
 }
 
+/** Calls of Stripe that stand where an id may stand: when they are not served, no id is meant. */
+const WORDS: ReadonlySet<string> = new Set(['search', 'create_preview', 'upcoming']);
+
 interface Match {
   readonly route: Route;
   readonly ids: PathIds;
@@ -51,7 +54,7 @@ export function createMatcher(routes: readonly Route[]) {
         if (!segment.startsWith(':')) return segment === part;
         const id = decode(part);
         ids[segment.slice(1)] = id;
-        return id !== '';
+        return id !== '' && !WORDS.has(id);
       });
       if (fits) return { route, ids };
     }
@@ -59,7 +62,8 @@ export function createMatcher(routes: readonly Route[]) {
   };
 }
 
-function decode(part: string): string {
+/** A segment of a path as it was meant. */
+export function decode(part: string): string {
   try {
     return decodeURIComponent(part);
   } catch {

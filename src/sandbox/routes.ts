@@ -4,6 +4,7 @@ import {
   balanceTransactionExpandable,
   balanceTransactionRoutes,
 } from './resources/balanceTransactions.ts';
+import { catalogueDeletionRoutes } from './resources/catalogueDeletion.ts';
 import { chargeExpandable, chargeRoutes } from './resources/charges.ts';
 import { itemExpandable, sessionExpandable, sessionRoutes } from './resources/checkoutSessions.ts';
 import { coreEventRoutes } from './resources/coreEvents.ts';
@@ -36,6 +37,7 @@ export const apiRoutes: readonly Route[] = [
   ...accountRoutes,
   ...productRoutes,
   ...priceRoutes,
+  ...catalogueDeletionRoutes,
   ...customerRoutes,
   ...customerBalanceRoutes,
   ...couponRoutes,

@@ -1,5 +1,5 @@
 import type { Context } from './context.ts';
-import { badRequest, noSuch } from './errors.ts';
+import { ApiError, badRequest, noSuch } from './errors.ts';
 import type { FormObject } from './form.ts';
 import { parseShape } from './params.ts';
 import { sessionCreateParams } from './resources/checkoutParams.ts';
@@ -7,12 +7,17 @@ import { createSession } from './resources/checkoutSessions.ts';
 import type { SessionView } from './resources/checkoutView.ts';
 import { prices } from './tables.ts';
 
+/** Prices named to whom asked for one that is not there. */
+const OFFERED_MAX = 12;
+
 export interface ShopOrder {
   /** Id or lookup key. */
   readonly price: string;
   readonly quantity?: number | undefined;
   /** One that exists; else the buyer is new. */
   readonly customer?: string | undefined;
+  /** Fills the page in for a new buyer who is to pay by hand. */
+  readonly customer_email?: string | undefined;
   /** Ask for an invoice of a one-time purchase; subscriptions have theirs anyway. */
   readonly invoice?: boolean | undefined;
   readonly client_reference_id?: string | undefined;
@@ -41,6 +46,7 @@ export function openShopSession(ctx: Context, order: ShopOrder): SessionView {
     line_items: { 0: { price: price.id, quantity: String(order.quantity ?? 1) } },
     success_url: `${ctx.origin()}/`,
     ...(order.customer === undefined ? {} : { customer: order.customer }),
+    ...(order.customer_email === undefined ? {} : { customer_email: order.customer_email }),
     ...(order.invoice ? { invoice_creation: { enabled: 'true' } } : {}),
     ...(order.client_reference_id === undefined
       ? {}
@@ -66,5 +72,18 @@ function findByIdOrKey(ctx: Context, name: string) {
   for (const { view } of ctx.store.walk(prices, 'newest_first')) {
     if (view.lookup_key === name) return view;
   }
-  throw noSuch('price', name, 'price', 404);
+  const { body } = noSuch('price', name, 'price', 404);
+  throw new ApiError(404, { ...body, message: `${body.message}. ${offered(ctx)}` });
+}
+
+/** Nobody knows the ids of a catalogue by heart. */
+function offered(ctx: Context): string {
+  const names: string[] = [];
+  for (const { view } of ctx.store.walk(prices, 'newest_first')) {
+    if (names.length === OFFERED_MAX) break;
+    if (view.active) names.push(view.lookup_key ?? view.id);
+  }
+  return names.length === 0
+    ? 'There are no prices yet: `npm run sandbox -- catalogue` makes two samples.'
+    : `To buy: ${names.join(', ')}.`;
 }

@@ -10,6 +10,7 @@ import {
   disputes,
   events,
   invoices,
+  prices,
   refunds,
   subscriptions,
   webhookEndpoints,
@@ -33,6 +34,7 @@ export interface SandboxStatus {
 }
 
 const COUNTED: Readonly<Record<string, (ctx: Context) => number>> = {
+  prices: ({ store }) => store.size(prices),
   customers: ({ store }) => store.size(customers),
   charges: ({ store }) => store.size(charges),
   refunds: ({ store }) => store.size(refunds),

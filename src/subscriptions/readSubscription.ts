@@ -5,6 +5,7 @@ import { type KeptPrice, readPrice } from '../checkout/readPrice.ts';
 import { getRecordedSession } from '../checkout/recordedSession.ts';
 import { idOf, type SettlementBase } from '../checkout/settlement.ts';
 import { callStripe } from '../checkout/stripeErrors.ts';
+import { readSubscriptionPeriod } from '../core/stripeFields.ts';
 import type { Effect, SubscriptionSnapshot } from '../credits/effects.ts';
 
 /** A subscription has at most 20 items at Stripe, or 500 by agreement. */
@@ -156,8 +157,7 @@ function namesOf(price: KeptPrice, { plan }: LineWorth): { plan: string; tier: s
 function toSnapshot(subscription: Stripe.Subscription, plans: PlanItem[]): SubscriptionSnapshot {
   const [main] = plans;
   const items = plans.length > 0 ? plans.map(({ item }) => item) : subscription.items.data;
-  const starts = items.map((item) => item.current_period_start);
-  const ends = items.map((item) => item.current_period_end);
+  const period = readSubscriptionPeriod({ ...subscription, items: { data: items } });
   const { status, collection_method: collection } = subscription;
   return {
     customer_id: idOf(subscription.customer),
@@ -165,9 +165,8 @@ function toSnapshot(subscription: Stripe.Subscription, plans: PlanItem[]): Subsc
     plan: main?.plan ?? null,
     tier: main?.tier ?? null,
     quantity: main?.item.quantity ?? 1,
-    // Since API version basil each item has a period of its own.
-    period_start: starts.length === 0 ? null : toIso(Math.min(...starts)),
-    period_end: ends.length === 0 ? null : toIso(Math.max(...ends)),
+    period_start: toIso(period?.start ?? null),
+    period_end: toIso(period?.end ?? null),
     cancel_at_period_end: subscription.cancel_at_period_end,
     cancel_at: toIso(subscription.cancel_at),
     canceled_at: toIso(subscription.canceled_at),

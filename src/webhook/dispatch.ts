@@ -63,6 +63,54 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   'price.deleted': catalogueChanged,
 };
 
+/**
+ * Types that only say "look at it": whichever of a group is worked on, its handler reads the object
+ * and writes what it is, and so says what the others of the group would.
+ */
+const INVOICE = [
+  'invoice.created',
+  'invoice.paid',
+  'invoice.payment_succeeded',
+  'invoice.payment_failed',
+  'invoice.payment_action_required',
+  'invoice.voided',
+  'invoice.marked_uncollectible',
+];
+/** Not `deleted` and `trial_will_end`: each has a mail of its own. */
+const SUBSCRIPTION = [
+  'customer.subscription.created',
+  'customer.subscription.updated',
+  'customer.subscription.paused',
+  'customer.subscription.resumed',
+];
+const CUSTOMER = ['customer.created', 'customer.updated'];
+const REFUND = ['refund.created', 'refund.updated', 'refund.failed', 'charge.refund.updated'];
+/** Not `created` and `closed`: each is written down for whoever answers the bank. */
+const DISPUTE = [
+  'charge.dispute.updated',
+  'charge.dispute.funds_withdrawn',
+  'charge.dispute.funds_reinstated',
+];
+
+/** By the type that is worked on: the types whose tidings it knows. */
+const COVERED: Readonly<Record<string, readonly string[]>> = {
+  ...covering(INVOICE, INVOICE),
+  ...covering(
+    [...SUBSCRIPTION, 'customer.subscription.deleted', 'customer.subscription.trial_will_end'],
+    SUBSCRIPTION,
+  ),
+  ...covering(CUSTOMER, CUSTOMER),
+  ...covering(REFUND, REFUND),
+  ...covering([...DISPUTE, 'charge.dispute.created', 'charge.dispute.closed'], DISPUTE),
+};
+
+function covering(
+  types: readonly string[],
+  covered: readonly string[],
+): Record<string, readonly string[]> {
+  return Object.fromEntries(types.map((type) => [type, covered]));
+}
+
 const THIN_PREFIX = 'v1.';
 
 export interface DispatchDeps extends HandlerDeps {
@@ -96,7 +144,11 @@ export async function dispatch(deps: DispatchDeps, event: StripeEvent): Promise<
     return [{ kind: 'ignore', reason: `${event.type} is not acted upon` }];
   }
   if (event.objectId === null) return unreadable(event);
-  return handler(deps, { ...event, type, objectId: event.objectId });
+  const effects = await handler(deps, { ...event, type, objectId: event.objectId });
+  const covered = COVERED[type];
+  if (covered === undefined) return effects;
+  const thin = covered.map((name) => `${THIN_PREFIX}${name}`);
+  return [...effects, { kind: 'covers', event_types: [...covered, ...thin] }];
 }
 
 /** A thin notification tells the same as the event whose name follows its `v1.`. */

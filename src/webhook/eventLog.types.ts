@@ -19,6 +19,8 @@ export interface EventSummary {
   error: string | null;
   /** Why it was ignored, or what it waits for. */
   reason: string | null;
+  /** The event whose worker read the object after this one came, and so knew what it tells. */
+  covered_by: string | null;
   error_code: string | null;
   cause: 'transient' | 'permanent' | null;
   /** The user or Stripe customer a parked event waits for. */

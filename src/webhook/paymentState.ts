@@ -23,6 +23,8 @@ export interface PaymentReading {
   state: PaymentStateEffect;
   /** Whether there is a row of it, or a grant that it paid for. */
   known: boolean;
+  /** Whether a grant names the payment, so that what goes back is taken from it. */
+  granted: boolean;
   /** Whose it is; null until a grant names the payment. */
   userId: string | null;
 }
@@ -65,12 +67,7 @@ export async function paymentStateOf(
   deps: PaymentStateDeps,
   payment: string,
 ): Promise<PaymentReading> {
-  const before = await deps.db.rpc<{
-    version: number;
-    user_id: string | null;
-    paid: number;
-    settlement: unknown;
-  }>('get_payment_state', { p_payment: payment });
+  const before = await readRow(deps, payment);
   const { charges, refunds, disputes } = await readMoney(deps.stripe, payment);
   const lost = before.paid > 0 || refunds.length > 0 || disputes.length > 0;
   if (charges.length === 0 && lost) {
@@ -103,8 +100,38 @@ export async function paymentStateOf(
     status: statusOf(charges, { paid, refunded, disputed }),
     detail: detailOf(charges, refunds, disputes),
   };
-  const known = before.version > 0 || before.settlement !== null;
-  return { effects: [state, ...findings], state, known, userId: before.user_id };
+  return {
+    effects: [state, ...findings],
+    state,
+    known: isKnown(before),
+    granted: before.settlement !== null,
+    userId: before.user_id,
+  };
+}
+
+/** What is written of a payment here; Stripe is not asked. */
+export async function knownAs(
+  deps: Pick<PaymentStateDeps, 'db'>,
+  payment: string,
+): Promise<'unknown' | 'unpaid' | 'paid'> {
+  const row = await readRow(deps, payment);
+  if (!isKnown(row)) return 'unknown';
+  return row.paid > 0 ? 'paid' : 'unpaid';
+}
+
+interface PaymentRow {
+  version: number;
+  user_id: string | null;
+  paid: number;
+  settlement: unknown;
+}
+
+function readRow({ db }: Pick<PaymentStateDeps, 'db'>, payment: string): Promise<PaymentRow> {
+  return db.rpc<PaymentRow>('get_payment_state', { p_payment: payment });
+}
+
+function isKnown({ version, settlement }: PaymentRow): boolean {
+  return version > 0 || settlement !== null;
 }
 
 async function readMoney(

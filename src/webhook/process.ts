@@ -19,7 +19,7 @@ export type ProcessDeps = DispatchDeps &
     /** Told of the end of each attempt. `lagSeconds`: since Stripe created the event, if applied. */
     observeEvent?: (event: {
       type: string;
-      outcome: ProcessOutcome;
+      outcome: ProcessOutcome | 'covered';
       attempt: number;
       lagSeconds: number | null;
     }) => void;
@@ -56,20 +56,23 @@ async function attempt(
   deps: ProcessDeps,
   leased: LeasedEvent,
 ): Promise<{ outcome: ProcessOutcome; waiting: boolean }> {
-  const { outcome, waiting, createdAt } = await tryOnce(deps, leased);
+  const { outcome, waiting, createdAt, covered = [] } = await tryOnce(deps, leased);
   const { event_type: type, attempt: number } = leased;
   const lagSeconds =
     outcome === 'applied' && createdAt !== undefined
       ? Math.max(0, (deps.clock.now().getTime() - createdAt.getTime()) / 1000)
       : null;
   deps.observeEvent?.({ type, outcome, attempt: number, lagSeconds });
+  for (const other of covered) {
+    deps.observeEvent?.({ type: other, outcome: 'covered', attempt: 1, lagSeconds: null });
+  }
   return { outcome, waiting };
 }
 
 async function tryOnce(
   deps: ProcessDeps,
   leased: LeasedEvent,
-): Promise<{ outcome: ProcessOutcome; waiting: boolean; createdAt?: Date }> {
+): Promise<{ outcome: ProcessOutcome; waiting: boolean; createdAt?: Date; covered?: string[] }> {
   const { logger } = deps;
   const event = { id: leased.event_id, fence: leased.fence };
   const fields = {
@@ -83,7 +86,8 @@ async function tryOnce(
     if (outcome === 'stale') logger.warn('Lease lost; another worker has the event', fields);
     if (outcome === 'parked') logger.warn(`Event ${event.id} is parked: ${reason}`, fields);
     if (outcome === 'ignored') logger.info(`Event ${event.id} is ignored: ${reason}`, fields);
-    return { outcome, waiting: applied.waiting, createdAt: applied.createdAt };
+    const { waiting, createdAt, covered } = applied;
+    return { outcome, waiting, createdAt, covered };
   } catch (error) {
     logger.error(`Failed to handle ${leased.event_type}`, { ...fields, error });
     const failure = classifyFailure(error);
@@ -105,8 +109,8 @@ async function decideAndApply(
 ): Promise<
   AppliedEffects & { outcome: Exclude<AppliedEffects['outcome'], 'read_again'>; createdAt: Date }
 > {
+  const stored = readStoredEvent(leased, deps.livemode);
   for (let reading = 1; reading <= READINGS_MAX; reading += 1) {
-    const stored = readStoredEvent(leased, deps.livemode);
     const effects = await dispatch(deps, stored);
     const applied = await applyEffects(deps, event, effects);
     if (effects.some(isPriceChange)) deps.stripeCache.forget();

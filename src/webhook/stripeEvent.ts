@@ -37,6 +37,10 @@ const thin = z.looseObject({
   related_object: z.looseObject({ id: name }).nullish(),
 });
 
+const eitherForm = z.union([snapshot, thin]);
+/** What `log_stripe_webhook_event` may have been given: an event, or the object it is about. */
+const logged = z.looseObject({ object: z.string().optional() });
+
 /** The part of a Stripe event that Purser relies on, from either form. */
 export interface StripeEvent {
   id: string;
@@ -71,7 +75,7 @@ export function parseEvent(rawBody: string): StripeEvent {
 }
 
 export function readEvent(json: unknown): StripeEvent {
-  const parsed = z.union([snapshot, thin]).safeParse(json);
+  const parsed = eitherForm.safeParse(json);
   if (!parsed.success) {
     throw new PurserError('invalid_request', {
       detail:
@@ -116,7 +120,7 @@ export function readStoredEvent(
   livemode: boolean,
 ): StripeEvent {
   const { event_id, event_type, payload } = stored;
-  const bare = z.looseObject({ object: z.string().optional() }).safeParse(payload).data;
+  const bare = logged.safeParse(payload).data;
   if (bare === undefined || bare.object === 'event' || bare.object === 'v2.core.event') {
     return readEvent(payload);
   }

@@ -1,12 +1,9 @@
 /** Spending by many at once through HTTP, on every adapter: exact, whatever comes together. */
-import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import pg from 'pg';
 import { testDatabase, userId } from '../support/postgres.ts';
 import { callAsService, concurrently, countBy } from '../support/sqlCall.ts';
 import { type CallAnswer, SERVICE_KEY, type Stack, startStack, waitFor } from '../support/stack.ts';
-
-// A bound against hanging; nothing is judged by its speed.
-jest.setTimeout(120_000);
 
 const CLIENTS = 64;
 

@@ -1,11 +1,8 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { testDatabase, userId } from '../support/postgres.ts';
 import { callAsService, concurrently, countBy } from '../support/sqlCall.ts';
 import { ADMIN_KEY, SERVICE_KEY, type Stack, startStack, waitFor } from '../support/stack.ts';
 import { JOB_TABLES, tableContents } from '../support/tableContents.ts';
-
-// Dry runs are proven by reading the whole database before and after.
-jest.setTimeout(60_000);
 
 const database = testDatabase();
 let stack: Stack;

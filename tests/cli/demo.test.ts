@@ -1,9 +1,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { createDataDir, type ServerProcess, startServerProcess } from '../support/serverProcess.ts';
-
-jest.setTimeout(240_000);
 
 /** The program as it is started, beside the server as it is started. */
 const folder = createDataDir();

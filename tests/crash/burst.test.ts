@@ -1,5 +1,5 @@
 /** Hundreds of events at once; `npm run bench -- burst` does it with ten thousand. */
-import { afterAll, beforeAll, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import {
   findBurstFaults,
   prepareBurst,
@@ -12,8 +12,6 @@ import { type Stack, startStack, WEBHOOK_SECRET } from '../support/stack.ts';
 const EVENTS = 300;
 
 /** Without sweeps in between nothing is waited for but the work itself. */
-jest.setTimeout(180_000);
-
 const database = testDatabase();
 let stack: Stack;
 beforeAll(async () => {

@@ -31,13 +31,13 @@ beforeAll(async () => {
   });
   ({ sandbox } = await startShop());
   stack = await startStack({ connectionString: postgres.connectionString, sandbox });
-}, 60_000);
+});
 afterAll(async () => {
   await stack.stop();
   await sandbox.stop();
   await postgres.stop();
   folder.remove();
-}, 60_000);
+});
 
 /** A connection for one look, since every crash ends all of them; null while Postgres recovers. */
 async function query<R extends pg.QueryResultRow>(text: string): Promise<R[] | null> {
@@ -58,7 +58,7 @@ async function query<R extends pg.QueryResultRow>(text: string): Promise<R[] | n
 }
 
 async function rows<R extends pg.QueryResultRow>(text: string): Promise<R[]> {
-  return waitFor(() => query<R>(text), 'Postgres to recover', 60);
+  return waitFor(() => query<R>(text), 'Postgres to recover');
 }
 
 /** SIGKILL to one of its processes makes Postgres end all others and recover from its log. */
@@ -156,4 +156,4 @@ it('loses no acknowledged spend and doubles none when Postgres crashes five time
   process.stderr.write(
     `  crashes: ${CRASHES}, spends: ${SPENDS}, asked to come back: ${refusals.count}\n`,
   );
-}, 120_000);
+});

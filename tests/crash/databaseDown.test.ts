@@ -1,5 +1,5 @@
 /** The way to the database fails: away, or cut in the middle of a call. */
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type Stripe from 'stripe';
 import type { OpenedDatabase } from '../../src/compose/openDatabase.ts';
 import type { Sandbox } from '../../src/sandbox/index.ts';
@@ -9,8 +9,6 @@ import { clusterUrl, testDatabase } from '../support/postgres.ts';
 import { buy, completedEvent, eventsOfType, startShop } from '../support/purchases.ts';
 import { callAsService, concurrently } from '../support/sqlCall.ts';
 import { type CallAnswer, SERVICE_KEY, type Stack, startStack, waitFor } from '../support/stack.ts';
-
-jest.setTimeout(60_000);
 
 const ROUNDS = 100;
 /** As many as the adapter tries: with the first answer lost, every repeat fails as well. */

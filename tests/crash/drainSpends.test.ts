@@ -1,13 +1,10 @@
 /** SIGTERM while many spend: what was taken is finished, what was answered is in the ledger. */
-import { beforeAll, expect, it, jest } from '@jest/globals';
+import { beforeAll, expect, it } from '@jest/globals';
 import { ensureServerBuilt, startServerProcess } from '../support/crashServer.ts';
 import { testDatabase } from '../support/postgres.ts';
 import { startShop } from '../support/purchases.ts';
 import { callAsService, concurrently } from '../support/sqlCall.ts';
 import { callServer, SERVICE_KEY, stackEnv, waitFor } from '../support/stack.ts';
-
-// The server is built and started.
-jest.setTimeout(240_000);
 
 const CLIENTS = 48;
 const USERS = 5;

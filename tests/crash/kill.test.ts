@@ -1,5 +1,5 @@
 /** SIGKILL at every border a credit crosses; then a fresh server on the same database. */
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type Stripe from 'stripe';
 import type { Sandbox } from '../../src/sandbox/index.ts';
 import { type ServerProcess, startFailingServer } from '../support/crashServer.ts';
@@ -19,8 +19,6 @@ import {
 } from '../support/stack.ts';
 
 /** Each test starts two servers. */
-jest.setTimeout(30_000);
-
 const database = testDatabase();
 let sandbox: Sandbox;
 let stripe: Stripe;

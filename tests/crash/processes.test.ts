@@ -34,7 +34,7 @@ beforeAll(async () => {
     LOG_LEVEL: 'warn',
   };
   servers = await concurrently(PROCESSES, () => startServerProcess(env));
-}, 120_000);
+});
 afterAll(async () => {
   await Promise.all(servers.map((server) => server.stop()));
   await sandbox.stop();
@@ -145,5 +145,5 @@ describe('three processes on one database', () => {
       });
     }
     for (const server of servers) expect(server.output()).not.toMatch(/"level":"error"/);
-  }, 60_000);
+  });
 });

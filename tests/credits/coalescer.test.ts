@@ -1,5 +1,5 @@
 /** Spends that come together, on a real database: each caller's answer is its own, and exact. */
-import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import pg from 'pg';
 import { PurserError } from '../../src/core/errors.ts';
 import type { Database, MirrorWrite, RedisStore } from '../../src/core/ports.ts';
@@ -16,9 +16,6 @@ import { testDatabase } from '../support/postgres.ts';
 import { collectLines } from '../support/redisLogger.ts';
 import { callAsService, concurrently, countBy } from '../support/sqlCall.ts';
 import { waitFor } from '../support/stack.ts';
-
-// A bound against hanging; nothing is judged by its speed.
-jest.setTimeout(60_000);
 
 const database = testDatabase();
 let db: Database;

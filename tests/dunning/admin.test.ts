@@ -1,5 +1,5 @@
 /** What a person may do with a case, what he is shown, and what the table itself refuses. */
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { testDatabase } from '../support/postgres.ts';
 import { SERVICE_KEY } from '../support/stack.ts';
 import {
@@ -12,8 +12,6 @@ import {
 } from './dunningWorld.ts';
 
 /** A lease lost on a busy machine takes a minute to run out. */
-jest.setTimeout(180_000);
-
 const database = testDatabase();
 let world: DunningWorld;
 beforeAll(async () => {

@@ -1,5 +1,5 @@
 /** However Stripe's events come, and whatever Stripe does by itself meanwhile. */
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { testDatabase } from '../support/postgres.ts';
 import { shuffledAndDoubled } from '../support/subscriptionWorld.ts';
 import {
@@ -13,8 +13,6 @@ import {
 } from './dunningWorld.ts';
 
 /** A lease lost on a busy machine takes a minute to run out. */
-jest.setTimeout(180_000);
-
 const database = testDatabase();
 let world: DunningWorld;
 beforeAll(async () => {

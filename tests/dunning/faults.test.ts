@@ -1,5 +1,5 @@
 /** Crashes, outages and rivals: no step is lost, and none is done twice. */
-import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { PurserError } from '../../src/core/errors.ts';
 import type { Database } from '../../src/core/ports.ts';
 import { runDunning } from '../../src/dunning/runDunning.ts';
@@ -21,8 +21,6 @@ const CANCELED = 'subscription_canceled payment_failed';
 const LEASE_HOURS = 0.1;
 
 /** A lease lost on a busy machine takes a minute to run out. */
-jest.setTimeout(180_000);
-
 const database = testDatabase();
 /** The server's own database, and what happens around its calls. */
 let db: Database;

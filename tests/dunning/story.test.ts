@@ -1,5 +1,5 @@
 /** A case played on the virtual clock, with a payment at each point at which it may come. */
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { testDatabase } from '../support/postgres.ts';
 import {
   type Customer,
@@ -12,8 +12,6 @@ import {
 } from './dunningWorld.ts';
 
 /** A lease lost on a busy machine takes a minute to run out. */
-jest.setTimeout(180_000);
-
 const database = testDatabase();
 let world: DunningWorld;
 beforeAll(async () => {

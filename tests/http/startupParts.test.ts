@@ -5,7 +5,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import net from 'node:net';
-import { afterAll, afterEach, beforeAll, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, expect, it } from '@jest/globals';
 import { FILE_FUNCTIONS } from '../../src/compose/schema.ts';
 import { SQL_FILES } from '../../src/generated/sql.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/index.ts';
@@ -14,8 +14,6 @@ import { AREA_FILES } from '../../src/supabase/migrations.ts';
 import { startFaultProxy } from '../support/faultProxy.ts';
 import { createTestDatabase, type TestDatabase, testDatabase } from '../support/postgres.ts';
 import { SERVICE_KEY, type Stack, startStack, waitFor } from '../support/stack.ts';
-
-jest.setTimeout(60_000);
 
 const THREE_WAYS = /npm run migrate.*paste the files of sql\/.*copy them to supabase\/migrations/s;
 

@@ -1,13 +1,4 @@
-import {
-  afterAll,
-  afterEach,
-  beforeAll,
-  beforeEach,
-  describe,
-  expect,
-  it,
-  jest,
-} from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Database, MirrorRecord, RedisStore } from '../../src/core/ports.ts';
 import { createMirrorRepair } from '../../src/credits/repairMirror.ts';
 import { createMemoryRedis } from '../../src/redis/memoryRedis.ts';
@@ -20,9 +11,6 @@ import { collectLines } from '../support/redisLogger.ts';
 import { type RedisServer, startRedisServer } from '../support/redisServer.ts';
 import { describeWith } from '../support/requirements.ts';
 import { startUpstashServer, type UpstashServer } from '../support/upstashServer.ts';
-
-// A bound against hanging; nothing is judged by its speed.
-jest.setTimeout(60_000);
 
 const endless = () => false;
 

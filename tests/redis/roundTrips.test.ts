@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { OpenedDatabase } from '../../src/compose/openDatabase.ts';
 import { every } from '../../src/jobs/every.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
@@ -8,9 +8,6 @@ import { describeWith } from '../support/requirements.ts';
 import { callAsService } from '../support/sqlCall.ts';
 import { SERVICE_KEY, type Stack, startStack, waitFor } from '../support/stack.ts';
 import { startUpstashServer, type UpstashServer } from '../support/upstashServer.ts';
-
-// A bound against hanging; nothing is judged by its speed.
-jest.setTimeout(60_000);
 
 const CALLS = 20;
 const USER = 'counted';

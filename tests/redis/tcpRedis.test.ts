@@ -5,7 +5,7 @@ import net from 'node:net';
 import tls from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { afterEach, expect, it, jest } from '@jest/globals';
+import { afterEach, expect, it } from '@jest/globals';
 import type { RedisStore } from '../../src/core/ports.ts';
 import { createTcpRedis } from '../../src/redis/tcpRedis.ts';
 import { startFaultProxy } from '../support/faultProxy.ts';
@@ -14,9 +14,6 @@ import { collectLines } from '../support/redisLogger.ts';
 import { freePort, type RedisServer, startRedisServer } from '../support/redisServer.ts';
 import { describeWith } from '../support/requirements.ts';
 import { waitFor } from '../support/stack.ts';
-
-// A bound against hanging; nothing is judged by its speed.
-jest.setTimeout(60_000);
 
 const fixture = (name: string) => fileURLToPath(new URL(`fixtures/${name}`, import.meta.url));
 

@@ -1,9 +1,7 @@
-import { afterAll, beforeAll, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { ADMIN_KEY, WEBHOOK_SECRET, waitFor } from '../support/stack.ts';
 import { runbook } from './page.ts';
 import { openWorld, type World } from './world.ts';
-
-jest.setTimeout(240_000);
 
 let world: World;
 beforeAll(async () => {

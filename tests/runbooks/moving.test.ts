@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { afterAll, beforeAll, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { migrate } from '../../src/supabase/migrate.ts';
 import { STUBS_FILE } from '../../src/supabase/migrations.ts';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts';
@@ -9,8 +9,6 @@ import { migrationFilesOfFolder } from '../support/testCluster.ts';
 import { OLD_APP_SQL, type OldHandler, startOldHandler } from './oldHandler.ts';
 import { runbook } from './page.ts';
 import { openWorld, type World } from './world.ts';
-
-jest.setTimeout(180_000);
 
 let database: TestDatabase;
 let world: World;

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { type FaultProxy, startFaultProxy } from '../support/faultProxy.ts';
 import { clusterUrl, createTestDatabase } from '../support/postgres.ts';
 import { type RedisServer, startRedisServer } from '../support/redisServer.ts';
@@ -7,8 +7,6 @@ import { type SmtpServer, startSmtpServer } from '../support/smtpServer.ts';
 import { SERVICE_KEY, waitFor } from '../support/stack.ts';
 import { runbook } from './page.ts';
 import { openWorld, type World } from './world.ts';
-
-jest.setTimeout(240_000);
 
 describeWith('redis-server', 'outages', (program) => {
   let world: World;

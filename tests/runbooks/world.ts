@@ -29,7 +29,7 @@ import { createTempFolder } from '../support/tempFolder.ts';
 import type { Played } from './page.ts';
 
 const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
-const COMMAND_MS_MAX = 60_000;
+const COMMAND_MS_MAX = 180_000;
 
 /** Longer than a lease of the inbox. */
 const SETTLED_SECONDS_MAX = 120;

@@ -1,4 +1,4 @@
-import { describe, expect, it, jest } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { paidCharge } from './support/money.ts';
 import { testSandbox } from './support/sandbox.ts';
@@ -9,9 +9,6 @@ const WALKS = 5;
 const ACTIONS = 2_000;
 /** The books are compared this often on the way, so that a fault is found near where it was made. */
 const CHECK_EVERY = 500;
-
-// The walks take about ten seconds alone; the machine may be shared.
-jest.setTimeout(300_000);
 
 const action: fc.Arbitrary<Action> = fc.record({
   kind: fc.constantFrom(...kinds),

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from '@jest/globals';
@@ -72,21 +72,106 @@ describe('the command line', () => {
       '--open',
       '--user',
       'u1',
+      '--email',
+      'eve@example.com',
     );
     expect(opened).toMatchObject({
       outcome: 'open',
-      session: { url: expect.stringContaining('/c/pay/'), client_reference_id: 'u1' },
+      session: {
+        url: expect.stringContaining('/c/pay/'),
+        client_reference_id: 'u1',
+        customer_email: 'eve@example.com',
+      },
     });
+    expect(await (await fetch(opened.session.url)).text()).toContain('eve@example.com');
     expect(await tell('buy', 'pack_50', '--card', '4000 0000 0000 0002')).toContain('Declined');
     expect((await sandbox.stripe.charges.list()).data).toHaveLength(2);
   });
 
-  it('moves the clock', async () => {
+  it('makes something to buy, lists it, and says what there is when asked for another', async () => {
+    const { tell, refused, dir, sandbox } = await served();
+    expect(await refused('buy', 'price_x')).toContain(
+      "No such price: 'price_x'. To buy: price_plan, price_free, pack_50.",
+    );
+    expect(await tell('catalogue')).toBe('To buy: price_sample_pack, price_sample_plan.\n');
+    const file = join(dir, 'mine.json');
+    writeFileSync(file, JSON.stringify({ ...catalogue, prices: [{ id: 'price_mine' }] }));
+    expect(await refused('catalogue', file)).toContain('prices.0.product');
+    const [product] = catalogue.products;
+    const mine = { id: 'price_mine', product: product?.id, currency: 'usd', unit_amount: 700 };
+    writeFileSync(file, JSON.stringify({ products: [product], prices: [mine] }));
+    expect(await tell('catalogue', file)).toBe('To buy: price_mine.\n');
+    writeFileSync(file, '{');
+    expect(await refused('catalogue', file)).toContain('is not JSON');
+    expect(await tell('list', 'prices', '--limit', '1')).toMatch(
+      /^[\dT:-]+ {2}price_mine {2}\$7\.00\n$/,
+    );
+    await tell('buy', 'price_mine', '--email', 'ada@example.com');
+    await tell('buy', 'price_sample_plan', '--email', 'eve@example.com');
+    for (const kind of [
+      'customers',
+      'sessions',
+      'charges',
+      'subscriptions',
+      'invoices',
+      'events',
+    ]) {
+      expect([kind, await tell('list', kind)]).toEqual([kind, expect.stringMatching(/\S {2}\S/)]);
+    }
+    expect(await tell('list', 'disputes')).toBe('There are no disputes yet.\n');
+    expect(await refused('list', 'goods')).toContain('The kind must be one of prices, customers');
+    expect((await sandbox.status()).objects).toMatchObject({ prices: 6, subscriptions: 1 });
+  });
+
+  it('says so where there is nothing to buy at all', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'sandbox-commands-'));
+    dirs.push(dir);
+    await testSandbox({ dataDir: dir });
+    const { code, err } = await run('buy', 'price_x', '--data-dir', dir);
+    expect([code, err]).toEqual([1, expect.stringContaining('-- catalogue` makes two samples')]);
+  });
+
+  it('lives a subscription: failed payment, another card, pause, renewal and end', async () => {
+    const { tell, refused, json } = await served();
+    await tell('buy', 'price_plan', '--email', 'ada@example.com');
+    const { data } = await json<{ data: { id: string; customer: string }[] }>(
+      'list',
+      'subscriptions',
+    );
+    const { id = '', customer = '' } = data[0] ?? {};
+    expect(await tell('fail', customer)).toBe(
+      `The next payment of ${customer} will be declined.\n`,
+    );
+    expect(await tell('renew', id)).toMatch(/^Invoice in_\w+ is open, 0 paid\.\n$/);
+    const open = await json<{ data: { id: string }[] }>('list', 'invoices', '--limit', '1');
+    expect(await tell('card', customer, '4000 0000 0000 0002')).toContain('ends in 0002');
+    expect(await tell('pay', open.data[0]?.id ?? '')).toMatch(/ is open, 0 paid\.\n$/);
+    expect(await tell('card', customer, '4242424242424242')).toContain('ends in 4242');
+    expect(await tell('pay', open.data[0]?.id ?? '')).toMatch(/is paid, 999 paid\.\n$/);
+    expect(await tell('pause', id)).toBe(`Subscription ${id} is paused.\n`);
+    expect(await tell('resume', id)).toBe(`Subscription ${id} is active.\n`);
+    expect(await tell('cancel', id, '--at-period-end')).toMatch(/ ends at 20\d\d-/);
+    expect(await tell('cancel', id)).toBe(`Subscription ${id} is canceled.\n`);
+    expect(await refused('renew', id)).toContain('canceled');
+    const debit = await json<{ session: { id: string } }>(
+      'buy',
+      'pack_50',
+      '--outcome',
+      'settles_later',
+    );
+    expect(await refused('settle', debit.session.id, 'maybe')).toContain('not maybe');
+    expect(await tell('settle', debit.session.id, 'failed')).toContain('has failed');
+    expect(await tell('books')).toContain('The books agree');
+  });
+
+  it('moves the clock, and says whose', async () => {
     const { tell, json } = await served();
     const { now } = await json<{ now: number }>('freeze');
     expect(await json('advance', '10d')).toMatchObject({ done: true, now: now + 864_000 });
     expect(await json('advance', '36h')).toMatchObject({ now: now + 864_000 + 129_600 });
-    expect(await tell('advance', '2031-01-31')).toContain('It is 2031-01-31T00:00:00.000Z.');
+    const told = await tell('advance', '2031-01-31');
+    expect(told).toContain('It is 2031-01-31T00:00:00.000Z.');
+    expect(told).toContain("Only Stripe's time moves.");
     expect(await tell('flow')).toContain('The clock runs');
   });
 
@@ -114,12 +199,17 @@ describe('the command line', () => {
   it('says what is wrong and what to do', async () => {
     const { refused, dir } = await served();
     const mistakes: [string[], string][] = [
-      [['bye'], 'There is no command bye. Commands: serve, buy,'],
+      [['bye'], 'There is no command bye. Commands: serve, catalogue, list, buy,'],
       [['buy'], '<price> is missing. (--help tells more.)'],
       [['buy', 'price_x'], "No such price: 'price_x'"],
       [['buy', 'pack_50', '--quantity', 'two'], '--quantity must be a number, not two.'],
       [['buy', 'pack_50', '--outcome', 'no'], '--outcome must be one of succeeded, declined'],
+      [['buy', 'pack_50', '--open', '--outcome', 'declined'], 'leave outcome out'],
+      [['buy', 'pack_50', '--open', '--card', '4242424242424242'], 'leave card_number out'],
       [['advance', 'soon'], 'How far is soon? Say 3h, 10d'],
+      [['list', 'prices', '--limit', '0'], '--limit must be a whole number from 1 to 100, not 0.'],
+      [['deliveries', '--limit', '-1'], '--limit'],
+      [['deliveries', '--limit', '1.5'], '--limit must be a whole number from 1 to 1000, not 1.5.'],
       [['refund', 'last'], 'Nothing has been paid in this sandbox yet'],
       [['refund', '--end', 're_1'], '--end needs --status.'],
       [['refund', 'ch_x'], "No such charge: 'ch_x'"],

@@ -1,10 +1,14 @@
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import type { AxeResults } from 'axe-core';
 import { startBrowser, type TestBrowser } from '../support/browser.ts';
 import { describeWith } from '../support/requirements.ts';
 import { paidCharge } from './support/money.ts';
 import { eventually, receiver, type TestSandbox, testSandbox } from './support/sandbox.ts';
 
 const TEST_MS_MAX = 120_000;
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 /** Sends a form as the page does, and reads the page it leads to. */
 async function send(
@@ -39,6 +43,7 @@ describe('the page at the root', () => {
       'Nothing has been paid yet',
       'No subscriptions',
       'No endpoint yet',
+      'time moves. What an application does by its own clock keeps real time',
     ]) {
       expect(text).toContain(hint);
     }
@@ -159,6 +164,12 @@ describeWith('chromium', 'the page at the root, in a browser', (chromium) => {
       await page.getByRole('link', { name: 'Refresh' }).click();
       const deliveries = page.getByRole('region', { name: 'Deliveries' });
       await deliveries.getByText('charge.refunded').waitFor();
+      // With rows in every table that this story fills.
+      await page.evaluate(AXE);
+      const { violations } = (await page.evaluate('axe.run()')) as AxeResults;
+      expect(violations.map(({ id, nodes }) => [id, nodes.map(({ target }) => target)])).toEqual(
+        [],
+      );
       expect((await sandbox.checkBooks()).contradictions).toEqual([]);
       expect(browser.takeProblems()).toEqual([]);
     },

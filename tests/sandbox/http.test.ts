@@ -58,6 +58,8 @@ describe('what the sandbox does not serve', () => {
     ['a method the resource does not have', 'DELETE', '/v1/prices/price_x'],
     ['a trailing slash', 'GET', '/v1/customers/'],
     ['the second API', 'GET', '/v2/core/accounts'],
+    ['a search, which is no id', 'GET', '/v1/customers/search'],
+    ['a preview, which is no id', 'POST', '/v1/invoices/create_preview'],
   ])('is an error, never a success: %s', async (_name, method, path) => {
     const sandbox = await testSandbox();
     const { status, body } = await sandbox.call(method, path);

@@ -41,4 +41,4 @@ it('is the same year byte for byte with the same seed, and its books agree', asy
   const other = await year('b', first.port);
   expect(other.report).toEqual(first.report);
   expect(other.digest).not.toBe(first.digest);
-}, 120_000);
+});

@@ -1,12 +1,10 @@
-import { beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { beforeEach, describe, expect, it } from '@jest/globals';
 import type { Json } from '../../src/core/ports.ts';
 import { plantedHold } from '../support/plantedHold.ts';
 import { testDatabase, userId } from '../support/postgres.ts';
 import { callAsService } from '../support/sqlCall.ts';
 
 const database = testDatabase();
-// An existing app has a thousand users, and each whole check reads them all.
-jest.setTimeout(60_000);
 const call = (name: string, args: Record<string, Json | undefined>) =>
   callAsService(database.current, name, args);
 

@@ -271,7 +271,7 @@ describe('a user whom others have locked', () => {
       const { results } = await batch(operations, { p_wait: true });
       expect(results).toMatchObject([{ outcome: 'applied' }, { outcome: 'busy' }]);
     });
-  }, 20_000);
+  });
 });
 
 /** Resolves when so many sessions of this database wait for a lock, or it is over. */
@@ -430,5 +430,5 @@ describe('an operation in a batch', () => {
       ),
       { numRuns: 25 },
     );
-  }, 120_000);
+  });
 });

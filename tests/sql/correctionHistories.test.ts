@@ -137,4 +137,4 @@ it('whatever is bought, spent, held, refunded, adjusted and expires: a spend com
     { numRuns: RUNS },
   );
   expect(await database.current.query('select * from validate_credits_consistency()')).toEqual([]);
-}, 120_000);
+});

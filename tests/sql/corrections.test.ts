@@ -1,10 +1,7 @@
-import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Json } from '../../src/core/ports.ts';
 import { testDatabase, userId } from '../support/postgres.ts';
 import { type Answer, callAsService, concurrently, countBy } from '../support/sqlCall.ts';
-
-// Some claims take hundreds of calls, on a machine that may be busy.
-jest.setTimeout(60_000);
 
 const database = testDatabase();
 const call = (name: string, args: Record<string, Json | undefined>) =>

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Json } from '../../src/core/ports.ts';
 import { testDatabase, userId } from '../support/postgres.ts';
 import { type Answer, callAsService, concurrently } from '../support/sqlCall.ts';
@@ -9,9 +9,6 @@ type Args = Record<string, Json | undefined>;
 const call = (name: string, args: Args) => callAsService(database.current, name, args);
 const dryRun = (name: string, args: Args) =>
   call('dry_run', { p_function: name, p_args: args as Record<string, Json> });
-
-// Each claim reads the whole database several times over.
-jest.setTimeout(60_000);
 
 const NOW = '2030-01-01T00:00:00Z';
 let count = 0;

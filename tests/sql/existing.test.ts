@@ -1,9 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { type AppDatabase, type AppSite, openAppSite } from '../support/appDatabase.ts';
 import { rows, SEED_TABLES, SITES, TOUCH, USERS, uuid } from '../support/appTables.ts';
-
-jest.setTimeout(120_000);
 
 /** Ledger and table agree, entry by entry, with the balances the app had. */
 async function expectOpened(

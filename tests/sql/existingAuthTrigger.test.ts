@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import pg from 'pg';
 import type { Logger } from '../../src/core/ports.ts';
 import {
@@ -8,8 +8,6 @@ import {
   openAppSite,
   type SiteOptions,
 } from '../support/appDatabase.ts';
-
-jest.setTimeout(120_000);
 
 const USERS = `create table public.users (
   id uuid primary key references auth.users (id) on delete cascade, email text);`;

@@ -1,12 +1,10 @@
 /** sql/rollback.sql as a whole story: an app, Purser, the app alone again, and Purser once more. */
 import { readFileSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import pg from 'pg';
 import { type AppDatabase, type AppSite, openAppSite } from '../support/appDatabase.ts';
 import { SITES } from '../support/appTables.ts';
 import { APP_USERS, EXISTING_APP_SQL } from '../support/existingApp.ts';
-
-jest.setTimeout(120_000);
 
 const text = readFileSync(new URL('../../sql/rollback.sql', import.meta.url), 'utf8');
 const ANN = '00000000-0000-4000-8000-000000000001';

@@ -1,8 +1,6 @@
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { type AppDatabase, type AppSite, openAppSite } from '../support/appDatabase.ts';
 import { rows, SEED_TABLES, SITES, TOUCH, USERS } from '../support/appTables.ts';
-
-jest.setTimeout(120_000);
 
 /** What stops the migration: the app's tables, and the line that names it. */
 const STOPS: [string, string, string][] = [

@@ -200,7 +200,7 @@ describe('a database of a Supabase-like owner', () => {
         await admin.query(`drop role ${editor}`);
       });
     }
-  }, 60_000);
+  });
 });
 
 describe('files run statement by statement, as psql does', () => {
@@ -223,7 +223,7 @@ describe('files run statement by statement, as psql does', () => {
       await client.end();
       await separate.drop();
     }
-  }, 60_000);
+  });
 });
 
 describe('who reads what', () => {

@@ -1,10 +1,7 @@
-import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Json } from '../../src/core/ports.ts';
 import { testDatabase, userId } from '../support/postgres.ts';
 import { type Answer, callAsService, concurrently, countBy } from '../support/sqlCall.ts';
-
-// A bound against hanging; nothing is judged by its speed.
-jest.setTimeout(60_000);
 
 const database = testDatabase();
 const call = (name: string, args: Record<string, Json | undefined>) =>

@@ -45,7 +45,7 @@ it('50 interleavings of two partial refunds with spending: taken back once, noth
     expect(Math.min(debt, remaining)).toBe(0);
     expect((await clawBacks(user)).reduce((sum, [, amount]) => sum + amount, 0)).toBe(-60);
   }
-}, 120_000);
+});
 
 async function insistUp(user: string, refunded: number): Promise<void> {
   for (let tries = 0; tries < 50; tries += 1) {
@@ -76,7 +76,7 @@ it('a refund and its grant at the same moment, 100 times: the claw-back is never
     expect(await clawBacks(user)).toEqual([['clawback', -50]]);
     expect(await state(user)).toMatchObject({ balance: 0, debt: 0, remaining: 0 });
   }
-}, 120_000);
+});
 
 it('a payment claimed while it was waited for is stale, also by a grant that made no row of it', async () => {
   const user = await newUser();
@@ -118,7 +118,7 @@ it('two payments of one grant, refunded while a replay attaches them: both count
     ]);
     expect(await state(user)).toMatchObject({ balance: 25, debt: 0 });
   }
-}, 120_000);
+});
 
 it('16 writers who read the same version: one is applied, 15 are stale', async () => {
   const user = await newUser();
@@ -181,4 +181,4 @@ it('one payment claimed by the grants of two users at once: one has it, the othe
     );
     expect(row?.user_id).toBe(row?.owner);
   }
-}, 60_000);
+});

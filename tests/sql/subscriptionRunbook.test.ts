@@ -1,4 +1,4 @@
-/** What runbooks of subscription systems ask of these tables and functions, word for word. */
+/** What the questions of subscription runbooks are answered; seedSnippets.test.ts runs all of them. */
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { testDatabase, testUsers, userId } from '../support/postgres.ts';
 import { callAsService } from '../support/sqlCall.ts';

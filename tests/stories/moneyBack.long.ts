@@ -1,28 +1,5 @@
-import { afterAll, beforeAll, describe, it, jest } from '@jest/globals';
-import { testDatabase } from '../support/postgres.ts';
+/** About an hour and a half. */
 import { MONEY_BACK_STORIES } from './moneyBackStories.ts';
-import { openStage, type StoryStage } from './storyWorld.ts';
+import { LONG_TELLINGS, tellStories } from './tellStories.ts';
 
-// Bounds a hang; a loaded machine is not one.
-jest.setTimeout(120_000);
-
-/** The same stories by 200 seeds, in the three forms by turns; about an hour and a half. */
-const SEEDS = Array.from({ length: 200 }, (_, n) => n + 1);
-const FORMS = ['new', 'old', 'thin'] as const;
-
-const database = testDatabase();
-let stage: StoryStage;
-beforeAll(async () => {
-  stage = await openStage(database.current);
-});
-afterAll(() => stage.stop());
-
-describe.each(Object.entries(MONEY_BACK_STORIES))('%s', (_name, story) => {
-  it.each(SEEDS)(
-    'shuffled and doubled by seed %i',
-    async (seed) => {
-      await story(stage.world({ form: FORMS[seed % FORMS.length] ?? 'new', seed }));
-    },
-    120_000,
-  );
-});
+tellStories(MONEY_BACK_STORIES, LONG_TELLINGS);

@@ -1,8 +1,8 @@
 import { expect } from '@jest/globals';
-import type { StoryWorld } from './storyWorld.ts';
+import type { Stories } from './tellStories.ts';
 
 /** Name -> what happens; `told` says the balance that must follow, however the events come. */
-export const MONEY_BACK_STORIES: Readonly<Record<string, (world: StoryWorld) => Promise<void>>> = {
+export const MONEY_BACK_STORIES: Stories = {
   async 'a partial refund takes its share, rounded down'(world) {
     const session = await world.buy();
     await world.told(50);

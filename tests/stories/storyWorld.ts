@@ -21,13 +21,18 @@ export interface StoryWorld {
   user: string;
   sandbox: Sandbox;
   stripe: Stack['stripe'];
+  /** Makes the user's row, as an app does at sign-up; buying through Purser makes it, too. */
+  appears(): Promise<void>;
   /** Opens a checkout and pays it; the session's id. */
   buy(body?: Record<string, unknown>, pay?: Parameters<Sandbox['pay']>[1]): Promise<string>;
   /** An open checkout. */
   open(body?: Record<string, unknown>): Promise<string>;
   spend(amount: number): Promise<number>;
-  /** Delivers what happened since, and expects this balance, in ledger, entries and mirror. */
-  told(balance: number, options?: { latestFirst?: boolean }): Promise<void>;
+  /**
+   * Delivers what happened since, and expects this balance, in ledger, entries and mirror; null: there
+   * is no such user yet, and all that was told waits for him.
+   */
+  told(balance: number | null, options?: { latestFirst?: boolean }): Promise<void>;
   /** Type and amount of each entry, in order. */
   entries(): Promise<[string, number][]>;
 }
@@ -124,6 +129,13 @@ function storyWorld(stage: Stage, user: string, { form, seed }: Telling): StoryW
     sandbox,
     stripe: stack.stripe,
     open,
+    async appears() {
+      const { status } = await stack.call('PUT', `/api/users/${user}`, {
+        bearer: SERVICE_KEY,
+        body: { email: `${user}@example.com` },
+      });
+      expect(status).toBe(200);
+    },
     async buy(body, pay) {
       const id = await open(body);
       await sandbox.pay(id, pay);
@@ -142,7 +154,8 @@ function storyWorld(stage: Stage, user: string, { form, seed }: Telling): StoryW
       const fresh = await events.since(form);
       await deliver(asTold(fresh, latestFirst));
       earlier.push(...fresh);
-      await expectBalance(stage, user, balance);
+      if (balance !== null) await expectBalance(stage, user, balance);
+      else await expectParked(stage, user);
     },
     async entries() {
       const rows = await database.query<{ type: string; amount: number }>(
@@ -153,6 +166,17 @@ function storyWorld(stage: Stage, user: string, { form, seed }: Telling): StoryW
       return rows.map(({ type, amount }) => [type, amount]);
     },
   };
+}
+
+/** No user, no credits, and something that waits for him. */
+async function expectParked({ database }: Stage, user: string) {
+  const [row] = await database.query(
+    `select (select count(*)::int from users u where u.id::text = $1) as users,
+       (select count(*)::int from credit_transactions t where t.user_id = $1) as entries,
+       exists (select from stripe_webhook_events e where e.status = 'parked' and e.waiting_for = $1) as waits`,
+    [user],
+  );
+  expect(row).toEqual({ users: 0, entries: 0, waits: true });
 }
 
 /** The balance in the ledger, in the sum of the entries, in the lots, and in the mirror. */

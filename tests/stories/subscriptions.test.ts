@@ -1,7 +1,8 @@
 /**
  * Stories of subscriptions through the whole stack: the official SDK and a browserless buyer at the
  * sandbox, its clock, really signed deliveries, real Postgres. Each is told once as it happens and
- * then, to other users, afterwards, shuffled and doubled: the end must be the same.
+ * then, to other users, afterwards, shuffled and doubled, as endpoints of today, of 2020 and thin ones
+ * are told it: the end must be the same.
  */
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { testDatabase, userId } from '../support/postgres.ts';
@@ -22,19 +23,27 @@ import {
   subscribes,
   type World,
 } from '../support/subscriptionWorld.ts';
+import { type EventForm, keepToldEvents, type ToldEvents } from '../support/toldEvents.ts';
 
 const SEEDS = Number(process.env.PURSER_STORY_SEEDS ?? 5);
 /** A guard against hanging, far above what the slowest machine takes. */
 const TEST_MS_MAX = 60_000 * (SEEDS + 1);
+/** By turns. */
+const FORMS: readonly EventForm[] = ['old', 'thin', 'new'];
 
 const database = testDatabase();
 let world: World;
 let readEvents: ReturnType<typeof createEventReader>;
+let told: ToldEvents;
 beforeAll(async () => {
   world = await openWorld(database.current);
   readEvents = createEventReader(world);
+  told = await keepToldEvents(world.sandbox, world.stripe);
 });
-afterAll(() => world.stop());
+afterAll(async () => {
+  await world.stop();
+  await told.stop();
+});
 
 interface Story {
   name: string;
@@ -125,6 +134,55 @@ const STORIES: Story[] = [
     },
   },
   {
+    name: 'a trial begun in a checkout: nothing to pay, and only its own credits',
+    steps: [
+      async (given, subscriber) => {
+        const { id } = await given.stripe.checkout.sessions.create({
+          mode: 'subscription',
+          customer: subscriber.customer,
+          line_items: [{ price: 'price_tried', quantity: 1 }],
+          subscription_data: { trial_period_days: 14 },
+          success_url: 'https://example.com/',
+        });
+        const { session } = await given.sandbox.pay(id);
+        subscriber.subscription = String(session.subscription);
+      },
+    ],
+    end: { balance: 10, entries: ['allocation 10'], status: 'trialing', plan: 'tried' },
+  },
+  {
+    // -500 and 3 * 500 of 1000 for 30: 30.
+    name: 'two more seats at half time, billed at once',
+    steps: [
+      subscribes('small'),
+      15.5,
+      async (given, { subscription }) => {
+        const { items } = await given.stripe.subscriptions.retrieve(subscription);
+        await given.stripe.subscriptions.update(subscription, {
+          items: [{ id: items.data[0]?.id ?? '', quantity: 3 }],
+          proration_behavior: 'always_invoice',
+        });
+      },
+      16,
+    ],
+    end: {
+      balance: 150,
+      entries: ['allocation 30', 'allocation 30', 'allocation 90'],
+      status: 'active',
+      plan: 'small',
+      quantity: 3,
+    },
+  },
+  {
+    name: 'a renewal paid from the balance of the customer',
+    steps: [
+      buys('small'),
+      ({ stripe }, { customer }) => stripe.customers.update(customer, { balance: -1_000 }),
+      MONTH,
+    ],
+    end: { balance: 60, entries: Array(2).fill('allocation 30'), status: 'active', plan: 'small' },
+  },
+  {
     name: 'a renewal that fails once',
     steps: [buys('small'), fails(1), MONTH, 4],
     end: { balance: 60, entries: Array(2).fill('allocation 30'), status: 'active', plan: 'small' },
@@ -200,6 +258,15 @@ const STORIES: Story[] = [
     end: { balance: 30, entries: ['allocation 30'], status: 'active', plan: 'small' },
   },
   {
+    name: 'collection paused: bills are given up',
+    steps: [
+      buys('small'),
+      changes({ pause_collection: { behavior: 'mark_uncollectible' } }),
+      MONTH,
+    ],
+    end: { balance: 30, entries: ['allocation 30'], status: 'active', plan: 'small' },
+  },
+  {
     name: 'paused, and not resumed',
     steps: [
       buys('small'),
@@ -246,6 +313,21 @@ const STORIES: Story[] = [
     end: {
       balance: 45,
       entries: ['allocation 30', 'allocation 30', 'clawback -15'],
+      status: 'active',
+      plan: 'small',
+    },
+  },
+  {
+    name: 'a renewal is disputed',
+    steps: [
+      buys('small'),
+      MONTH,
+      async (given, { subscription }) =>
+        given.sandbox.dispute((await latestInvoice(given, subscription)).id),
+    ],
+    end: {
+      balance: 30,
+      entries: ['allocation 30', 'allocation 30', 'clawback -30'],
       status: 'active',
       plan: 'small',
     },
@@ -298,13 +380,14 @@ it.each(STORIES.map((story) => [story.name, story] as const))(
     for (let seed = 0; seed <= SEEDS; seed += 1) {
       subscribers.push(await newSubscriber(world, userId(`story-${stories}-${seed}`)));
     }
-    const told = new Map<string, import('stripe').Stripe.Event[]>();
+    const happened = new Map<string, string[]>();
     const [live] = subscribers;
     if (live === undefined) throw new Error('There is at least one subscriber.');
     async function hear(): Promise<void> {
       const heard = await readEvents();
       for (const { customer } of subscribers) {
-        told.set(customer, [...(told.get(customer) ?? []), ...(heard.get(customer) ?? [])]);
+        const ids = (heard.get(customer) ?? []).map(({ id }) => id);
+        happened.set(customer, [...(happened.get(customer) ?? []), ...ids]);
       }
       await deliverAll(world, heard.get(live?.customer ?? '') ?? []);
     }
@@ -317,10 +400,12 @@ it.each(STORIES.map((story) => [story.name, story] as const))(
     await world.sandbox.setSettings({ after_last_retry: 'cancel' });
     expect(await standingOf(world, live)).toEqual(endOf(story));
     for (const [index, subscriber] of subscribers.slice(1).entries()) {
-      const events = told.get(subscriber.customer) ?? [];
-      await deliverAll(world, shuffledAndDoubled(events, index + 1));
-      expect({ seed: index + 1, ...(await standingOf(world, subscriber)) }).toEqual({
-        seed: index + 1,
+      const how = { seed: index + 1, form: FORMS[index % FORMS.length] ?? 'new' };
+      const ids = happened.get(subscriber.customer) ?? [];
+      const events = await Promise.all(ids.map((id) => told.of(id, how.form)));
+      await deliverAll(world, shuffledAndDoubled(events, how.seed));
+      expect({ ...how, ...(await standingOf(world, subscriber)) }).toEqual({
+        ...how,
         ...endOf(story),
       });
     }

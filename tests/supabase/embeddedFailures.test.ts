@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { afterEach, describe, expect, it, jest } from '@jest/globals';
+import { afterEach, describe, expect, it } from '@jest/globals';
 import { PurserError } from '../../src/core/errors.ts';
 import {
   findBinaries,
@@ -26,8 +26,6 @@ import { startEmbeddedPostgres } from '../../src/supabase/embeddedPostgres.ts';
 import { createEmbeddedFolder, type EmbeddedFolder } from '../support/embeddedFolder.ts';
 import { describeWith } from '../support/requirements.ts';
 import { createTempFolder } from '../support/tempFolder.ts';
-
-jest.setTimeout(120_000);
 
 const NOBODY = { name: 'nobody', uid: 65534, gid: 65534 };
 const folders: EmbeddedFolder[] = [];

@@ -1,13 +1,10 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { afterEach, describe, expect, it, jest } from '@jest/globals';
+import { afterEach, describe, expect, it } from '@jest/globals';
 import pg from 'pg';
 import { findBinaries } from '../../src/supabase/embedded/binaries.ts';
 import { startEmbeddedPostgres } from '../../src/supabase/embeddedPostgres.ts';
 import { createEmbeddedFolder, type EmbeddedFolder } from '../support/embeddedFolder.ts';
-
-// A machine under load takes many times the second that a first start needs.
-jest.setTimeout(120_000);
 
 const folders: EmbeddedFolder[] = [];
 

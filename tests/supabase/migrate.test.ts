@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { afterEach, describe, expect, it, jest } from '@jest/globals';
+import { afterEach, describe, expect, it } from '@jest/globals';
 import pg from 'pg';
 import { PurserError } from '../../src/core/errors.ts';
 import type { Logger } from '../../src/core/ports.ts';
@@ -19,8 +19,6 @@ import { createPgDatabase } from '../../src/supabase/pgDatabase.ts';
 import { asAdmin, createTestDatabase, type TestDatabase } from '../support/postgres.ts';
 import { createTempFolder } from '../support/tempFolder.ts';
 import { migrationFilesOfFolder } from '../support/testCluster.ts';
-
-jest.setTimeout(60_000);
 
 const databases: TestDatabase[] = [];
 

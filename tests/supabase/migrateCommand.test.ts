@@ -1,11 +1,9 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { afterEach, expect, it, jest } from '@jest/globals';
+import { afterEach, expect, it } from '@jest/globals';
 import { runMigrate } from '../../src/cli/migrate.ts';
 import { createEmbeddedFolder, type EmbeddedFolder } from '../support/embeddedFolder.ts';
 import { createTestDatabase } from '../support/postgres.ts';
-
-jest.setTimeout(120_000);
 
 const folders: EmbeddedFolder[] = [];
 

@@ -1,5 +1,5 @@
 /** SUPABASE_URL and a secret key alone: the whole of Purser over a Data API that fails. */
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { testDatabase } from '../support/postgres.ts';
 import type { Postgrest } from '../support/postgrest.ts';
 import type { FaultKind } from '../support/postgrestFaults.ts';
@@ -7,8 +7,6 @@ import { concurrently } from '../support/sqlCall.ts';
 import { SERVICE_KEY, type Stack, startStack, waitFor } from '../support/stack.ts';
 
 /** Repeats wait, and the machine may be busy. */
-jest.setTimeout(60_000);
-
 const database = testDatabase();
 let stack: Stack;
 let api: Postgrest;

@@ -12,7 +12,7 @@ const FLAGS = [
 ];
 
 /** Long, for a loaded machine: it only decides how long a broken page keeps a test waiting. */
-const WAIT_MS_MAX = 30_000;
+const WAIT_MS_MAX = 60_000;
 
 export interface TestBrowser {
   /** A page in a context of its own: no cookie and no storage shared with anyone. */

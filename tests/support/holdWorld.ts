@@ -1,11 +1,8 @@
 /** Holds of one user at a time, at times that tests choose, each test ending with sound books. */
-import { afterEach, beforeEach, expect, jest } from '@jest/globals';
+import { afterEach, beforeEach, expect } from '@jest/globals';
 import type { Json } from '../../src/core/ports.ts';
 import { type TestDatabase, testDatabase, userId } from './postgres.ts';
 import { type Answer, callAsService } from './sqlCall.ts';
-
-// A bound against hanging; nothing is judged by its speed.
-jest.setTimeout(60_000);
 
 const NOON = '2030-01-01T12:00:00.000Z';
 /** Noon and so many seconds. Grants and holds are made at noon, all else a second later. */

@@ -119,6 +119,13 @@ export function actionsIn(world: () => World) {
         source: 'redis' | 'ledger';
       };
     },
+    /** What Redis answers; a slow answer of a busy machine is one of the ledger, and asked again. */
+    checkInRedis(userId: string, amount = 1) {
+      return waitFor(async () => {
+        const answer = await this.check(userId, amount);
+        return answer.source === 'redis' ? answer : null;
+      }, `Redis to answer about ${userId}`);
+    },
     async ledger(userId: string): Promise<MirrorRecord> {
       const answer = await callAsService(world().database, 'get_credit_balance', {
         p_user_id: userId,

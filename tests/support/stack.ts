@@ -250,7 +250,7 @@ function collectingLogger(lines: LogLine[]): Logger {
 export async function waitFor<T>(
   look: () => Promise<T> | T,
   what: string,
-  seconds = 20,
+  seconds = 60,
 ): Promise<NonNullable<T>> {
   const end = Date.now() + seconds * 1000;
   for (;;) {

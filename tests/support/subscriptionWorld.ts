@@ -44,7 +44,14 @@ export type Step = number | Act;
 
 export async function openWorld(
   database: TestDatabase,
-  startSeconds: number = START,
+  {
+    startSeconds = START,
+    stripeThrough = async (origin: string) => origin,
+  }: {
+    startSeconds?: number;
+    /** Where the server finds Stripe, by where the sandbox is. */
+    stripeThrough?: (origin: string) => Promise<string>;
+  } = {},
 ): Promise<World> {
   const file = path.join(mkdtempSync(path.join(tmpdir(), 'purser-plans-')), 'catalogue.json');
   writeFileSync(file, JSON.stringify(CATALOGUE));
@@ -53,7 +60,7 @@ export async function openWorld(
   const stack = await startStack({
     connectionString: database.connectionString,
     sandbox,
-    env: { PURSER_CATALOGUE: file },
+    env: { PURSER_CATALOGUE: file, STRIPE_API_BASE: await stripeThrough(sandbox.origin) },
   });
   return {
     stack,
@@ -148,40 +155,49 @@ export function createEventReader({ stripe }: World) {
     const byCustomer = new Map<string, Stripe.Event[]>();
     for (const event of found.reverse()) {
       if (!Object.hasOwn(HANDLERS, event.type)) continue;
-      const object = event.data.object as { id?: string; object: string; customer?: unknown };
-      const customer = String(object.object === 'customer' ? object.id : (object.customer ?? ''));
+      const customer = await customerOf(stripe, event);
       byCustomer.set(customer, [...(byCustomer.get(customer) ?? []), event]);
     }
     return byCustomer;
   };
 }
 
+/** Refunds and disputes name a payment only; '' for what belongs to no customer. */
+async function customerOf(stripe: Stripe, { data }: Stripe.Event): Promise<string> {
+  const object = data.object as {
+    id?: string;
+    object: string;
+    customer?: unknown;
+    payment_intent?: unknown;
+  };
+  if (object.object === 'customer') return String(object.id);
+  if (typeof object.customer === 'string') return object.customer;
+  if (typeof object.payment_intent !== 'string') return '';
+  return String((await stripe.paymentIntents.retrieve(object.payment_intent)).customer ?? '');
+}
+
 /** Delivers, really signed, one after the other, and waits until all have ended. */
 export async function deliverAll(
   { stack, database }: World,
-  events: Stripe.Event[],
+  events: { id: string; type: string }[],
 ): Promise<void> {
   for (const event of events) {
     const { status } = await stack.deliver(event);
     if (status !== 200) throw new Error(`${event.type} was answered ${status}`);
   }
   const ids = [...new Set(events.map(({ id }) => id))];
-  await waitFor(
-    async () => {
-      const [row] = await database.query<{ n: number }>(
-        `select count(*)::int as n from stripe_webhook_events
+  await waitFor(async () => {
+    const [row] = await database.query<{ n: number }>(
+      `select count(*)::int as n from stripe_webhook_events
          where stripe_event_id = any ($1) and status not in ('received', 'leased', 'failed')`,
-        [ids],
-      );
-      return row?.n === ids.length;
-    },
-    `the end of ${ids.length} events`,
-    60,
-  );
+      [ids],
+    );
+    return row?.n === ids.length;
+  }, `the end of ${ids.length} events`);
 }
 
 /** Each event twice under its id, every second one also under another: one fact, two events. */
-export function shuffledAndDoubled(events: Stripe.Event[], seed: number): Stripe.Event[] {
+export function shuffledAndDoubled<T extends { id: string }>(events: T[], seed: number): T[] {
   const random = randomOf(seed);
   const all = events.flatMap((event, index) => [
     event,
@@ -190,7 +206,7 @@ export function shuffledAndDoubled(events: Stripe.Event[], seed: number): Stripe
   ]);
   for (let last = all.length - 1; last > 0; last -= 1) {
     const other = Math.floor(random() * (last + 1));
-    [all[last], all[other]] = [all[other] as Stripe.Event, all[last] as Stripe.Event];
+    [all[last], all[other]] = [all[other] as T, all[last] as T];
   }
   return all;
 }

@@ -15,6 +15,8 @@ export type ToldEvent = { id: string; type: string; [field: string]: unknown };
 export interface ToldEvents {
   /** Everything told since the last call, oldest first, in one of the forms. */
   since(form: EventForm): Promise<ToldEvent[]>;
+  /** One event in one of the forms, by its id in the list of events. */
+  of(id: string, form: EventForm): Promise<ToldEvent>;
   stop(): Promise<void>;
 }
 
@@ -62,13 +64,14 @@ export async function keepToldEvents(sandbox: Sandbox, stripe: Stripe): Promise<
     return ids;
   }
 
+  const of: ToldEvents['of'] = (id, form) =>
+    waitFor(() => kept.get(`/${form}/${id}`), `${id} in ${form} form`);
+
   return {
     async since(form) {
-      const ids = await newIds();
-      return Promise.all(
-        ids.map((id) => waitFor(() => kept.get(`/${form}/${id}`), `${id} in ${form} form`)),
-      );
+      return Promise.all((await newIds()).map((id) => of(id, form)));
     },
+    of,
     stop: () =>
       new Promise((resolve) => {
         server.close(() => resolve());

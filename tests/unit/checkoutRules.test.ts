@@ -3,9 +3,33 @@ import fc from 'fast-check';
 import { type InvoicePart, invoiceCredits } from '../../src/checkout/invoiceCredits.ts';
 import { paymentsOfInvoice } from '../../src/checkout/invoicePayments.ts';
 import { checkReturnUrl } from '../../src/checkout/returnUrl.ts';
+import type { SettlementDeps } from '../../src/checkout/settlement.ts';
+import { settleSession } from '../../src/checkout/settleSession.ts';
 import { retryDelaySeconds } from '../../src/core/backoff.ts';
 import { storableJson } from '../../src/core/storableJson.ts';
 import { cursorOfEntry, entryOfCursor } from '../../src/credits/transactionCursor.ts';
+
+describe('a session', () => {
+  // Words the sandbox has none of: mode setup, and a status of a later version.
+  it.each<[string, Record<string, unknown>, object[]]>([
+    [
+      'of mode setup sells nothing',
+      { mode: 'setup', status: 'complete', payment_status: 'no_payment_required' },
+      [{ kind: 'ignore', reason: 'a session of mode setup sells nothing' }],
+    ],
+    [
+      'of a status nobody knows is worth nothing yet',
+      { mode: 'payment', status: 'reviewed', payment_status: 'paid' },
+      [],
+    ],
+    ['without a status is worth nothing yet', { mode: 'payment', status: null }, []],
+  ])('%s', async (_what, fields, effects) => {
+    const deps = {
+      stripe: { checkout: { sessions: { retrieve: async () => ({ id: 'cs_1', ...fields }) } } },
+    } as unknown as SettlementDeps;
+    expect((await settleSession(deps, 'cs_1', new Date())).effects).toEqual(effects);
+  });
+});
 
 describe('what paid for an invoice', () => {
   const invoice = (starting: number, ending: number | null) => ({
@@ -203,5 +227,22 @@ describe('storable JSON', () => {
         'a\uFFFD': ['\uFFFDx', 'é😀', 1, null, true],
       },
     );
+  });
+
+  it('is the value itself where nothing in it has to be replaced', () => {
+    const payload = JSON.parse('{"__proto__": {"a": [1, "é😀", null]}, "b": {}}');
+    expect(storableJson(payload)).toBe(payload);
+    expect(JSON.stringify(storableJson(payload))).toBe('{"__proto__":{"a":[1,"é😀",null]},"b":{}}');
+  });
+
+  it('is never deeper than 200, whatever it holds', () => {
+    const nested = (levels: number, inside: unknown): unknown =>
+      levels === 0 ? inside : [nested(levels - 1, inside)];
+    for (const inside of [1, 'a\u0000']) {
+      expect(() => storableJson(nested(200, inside))).not.toThrow();
+      expect(() => storableJson(nested(201, inside))).toThrow(
+        expect.objectContaining({ code: 'invalid_request' }),
+      );
+    }
   });
 });

@@ -444,5 +444,5 @@ describe('a local server', () => {
       env: { PATH: before.PATH, PURSER_SERVICE_KEY: 'mine' },
     });
     expect(JSON.parse(String(output))).toEqual([4001, ['mine'], 'warn']);
-  }, 30_000);
+  });
 });

@@ -12,11 +12,9 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 
 /** Compilers are started for real; on a crowded machine each may take seconds. */
-jest.setTimeout(120_000);
-
 const SCRIPT = resolve('scripts/ensure-build.mjs');
 const PACKAGES = resolve('node_modules');
 

@@ -36,5 +36,5 @@ describe('npm start', () => {
     const code = await new Promise((done) => npm.on('close', done));
     expect(output).toMatch(/^drained$/m);
     expect(code).toBe(0);
-  }, 60_000);
+  });
 });

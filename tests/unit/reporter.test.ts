@@ -2,12 +2,10 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { findRequirement, noteTitle, skippedTitle } from '../support/requirements.ts';
 
 /** Jest is started for real; on a crowded machine it may take seconds. */
-jest.setTimeout(120_000);
-
 /** Runs the real Jest on a suite of its own; the reporter is judged by what people see. */
 let folder: string;
 

@@ -1,4 +1,4 @@
-import { describe, expect, it, jest } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import Stripe from 'stripe';
 import * as fields from '../../src/core/stripeFields.ts';
 import { customerWith } from '../sandbox/support/billing.ts';
@@ -10,9 +10,6 @@ import {
   type TestSandbox,
   testSandbox,
 } from '../sandbox/support/sandbox.ts';
-
-// Bounds a hang; a loaded machine is not one.
-jest.setTimeout(120_000);
 
 const OLD_VERSIONS = ['2020-08-27', '2024-06-20', '2025-02-24.acacia'] as const;
 /** What only one of the shapes says. */

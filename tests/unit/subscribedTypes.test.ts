@@ -24,3 +24,9 @@ it('docs/events.md says in the same order what each type leads to', () => {
   expect(rows.map(([, type]) => type)).toEqual(subscribed);
   expect(rows.every(([, , effect]) => effect !== undefined && effect.length > 3)).toBe(true);
 });
+
+it('docs/stripe-events.md has them all to paste', () => {
+  const docs = readFileSync(new URL('../../docs/stripe-events.md', import.meta.url), 'utf8');
+  const [, list = ''] = /^```\n([\s\S]*?)\n```$/m.exec(docs) ?? [];
+  expect(list.split('\n')).toEqual(subscribed);
+});

@@ -116,5 +116,5 @@ describe('the bundle', () => {
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
-  }, 30_000);
+  });
 });

@@ -1,5 +1,5 @@
 /** The bundle as Vercel runs it: Supabase's Data API, Upstash's REST and Stripe over HTTP alone. */
-import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import Stripe from 'stripe';
 import { buildFunction } from '../../scripts/build-vercel.ts';
 import { loadCatalogue } from '../../src/catalogue/catalogue.ts';
@@ -22,8 +22,6 @@ import {
 } from '../support/stack.ts';
 import { startUpstashServer, type UpstashServer } from '../support/upstashServer.ts';
 import { type RunningFunction, startFunction } from './support.ts';
-
-jest.setTimeout(60_000);
 
 const database = testDatabase();
 

@@ -168,6 +168,41 @@ describe('a delayed payment', () => {
   });
 });
 
+describe('a session that is said to have expired', () => {
+  const expired = (id: string) =>
+    ({
+      id: `evt_expired_${count++}`,
+      object: 'event',
+      type: 'checkout.session.expired',
+      created: 1_700_000_000,
+      livemode: false,
+      api_version: null,
+      data: { object: { id, object: 'checkout.session', status: 'expired' } },
+    }) as unknown as Stripe.Event;
+  const stateOf = async (id: string) =>
+    (await stack.call('GET', `/api/checkout-session/${id}`)).body.status;
+
+  it('is marked so', async () => {
+    const id = await checkout(newUser());
+    await stack.stripe.checkout.sessions.expire(id);
+    expect(await deliverAndWait(expired(id))).toBe('processed');
+    expect(await stateOf(id)).toBe('expired');
+  });
+
+  it('after it was paid, or before that is heard of, keeps and gets its credits', async () => {
+    const user = newUser();
+    const [early, late] = [await checkout(user), await checkout(user)];
+    for (const id of [early, late]) await stack.sandbox.pay(id);
+    await deliverAndWait(expired(early));
+    for (const id of [early, late]) {
+      await deliverAndWait(await one(await eventsOf(id, 'checkout.session.completed')));
+    }
+    await deliverAndWait(expired(late));
+    expect(await credits(user)).toBe(100);
+    expect([await stateOf(early), await stateOf(late)]).toEqual(['credited', 'credited']);
+  });
+});
+
 describe('carts that Purser did not make', () => {
   async function foreignSession(
     fields: Partial<Stripe.Checkout.SessionCreateParams>,

@@ -1,5 +1,5 @@
 /** A dunning case through each adapter: opened by an event, played by the job, changed by hand. */
-import { afterAll, beforeAll, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import {
   caseOf,
   type DunningWorld,
@@ -8,8 +8,6 @@ import {
   standing,
 } from '../dunning/dunningWorld.ts';
 import { testDatabase, userId } from '../support/postgres.ts';
-
-jest.setTimeout(180_000);
 
 const database = testDatabase();
 let world: DunningWorld;

@@ -1,5 +1,5 @@
 /** Mails and alerts are written with their cause, through each adapter. */
-import { afterAll, beforeAll, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import type Stripe from 'stripe';
 import { testDatabase, userId } from '../support/postgres.ts';
 import { ADMIN_KEY, SERVICE_KEY, waitFor } from '../support/stack.ts';
@@ -13,14 +13,12 @@ import {
   type World,
 } from '../support/subscriptionWorld.ts';
 
-jest.setTimeout(120_000);
-
 const database = testDatabase();
 let world: World;
 let readEvents: ReturnType<typeof createEventReader>;
 beforeAll(async () => {
   // Receipts are for what is sold now.
-  world = await openWorld(database.current, Math.floor(Date.now() / 1000));
+  world = await openWorld(database.current, { startSeconds: Math.floor(Date.now() / 1000) });
   readEvents = createEventReader(world);
 });
 afterAll(() => world.stop());

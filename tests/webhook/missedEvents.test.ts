@@ -86,6 +86,29 @@ describe('events Stripe never delivered', () => {
     expect(Date.parse(state.body.position)).toBeGreaterThan(0);
   });
 
+  it('are not those that a thin notification has told of, under an id of its own', async () => {
+    const since = new Date(Date.now() - 60_000).toISOString();
+    const { user, session } = await buy();
+    const { id, type } = await eventOf(session);
+    const { status } = await stack.deliver({
+      id: `evt_test_${id}`,
+      object: 'v2.core.event',
+      type: `v1.${type}`,
+      created: new Date().toISOString(),
+      livemode: false,
+      related_object: { id: session, type: 'checkout.session', url: `/v1/checkout/${session}` },
+      snapshot_event: id,
+    });
+    expect(status).toBe(200);
+    await settled();
+    expect(await balance(user)).toBe(50);
+    const dry = await admin('POST', 'stripe/replay-missed-events', { since, dry_run: true });
+    expect(dry.body.event_ids).not.toContain(id);
+    await runJob();
+    expect((await admin('GET', `stripe/webhook-logs/${id}`)).status).toBe(404);
+    await settled();
+  });
+
   it('are shown by a dry run, and fetched by an admin since a time', async () => {
     const since = new Date(Date.now() - 60_000).toISOString();
     const { user, session } = await buy();

@@ -1,5 +1,5 @@
 /** Plans through each adapter: bought, renewed, read, refused a second time. */
-import { afterAll, beforeAll, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { testDatabase, userId } from '../support/postgres.ts';
 import { SERVICE_KEY } from '../support/stack.ts';
 import {
@@ -13,8 +13,6 @@ import {
 } from '../support/subscriptionWorld.ts';
 
 /** Half a minute of work on a machine that is busy with other things. */
-jest.setTimeout(120_000);
-
 const database = testDatabase();
 let world: World;
 let readEvents: ReturnType<typeof createEventReader>;

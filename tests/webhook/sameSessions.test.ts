@@ -12,4 +12,4 @@ afterAll(() => stack.stop());
 
 it('webhook, success page, invoice and replay of the same sessions at once: each is credited once', async () => {
   await settleEverySession(stack, database.current, 8);
-}, 300_000);
+});

@@ -1,9 +1,6 @@
-import { afterAll, beforeAll, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { testDatabase } from '../support/postgres.ts';
 import { type Stack, startStack } from '../support/stack.ts';
-
-// Bounds a hang; a loaded machine is not one.
-jest.setTimeout(120_000);
 
 const database = testDatabase();
 const SECRETS = {

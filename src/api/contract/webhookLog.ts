@@ -30,6 +30,10 @@ const summary = {
   ]),
   error: z.string().nullable().meta({ description: 'What the last attempt failed with.' }),
   reason: z.string().nullable().meta({ description: 'Why it is ignored, or what it waits for.' }),
+  covered_by: z.string().nullable().meta({
+    description:
+      'The event whose worker read the object after this one came, and so knew what it tells.',
+  }),
   error_code: z.string().nullable(),
   cause: causeSchema.nullable(),
   waiting_for: z.string().nullable(),

@@ -68,6 +68,13 @@ export function numberOption(values: Values, name: string): number | undefined {
   return value;
 }
 
+/** `--limit`, a whole number from 1 to `most`. @throws UsageError */
+export function limitOption(values: Values, otherwise: number, most: number): number {
+  const value = numberOption(values, 'limit') ?? otherwise;
+  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+  throw new UsageError(`--limit must be a whole number from 1 to ${most}, not ${value}.`);
+}
+
 /** Without what was not given, so that a default of the sandbox can stand. */
 export function given<T extends object>(values: T): { [K in keyof T]: Exclude<T[K], undefined> } {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {

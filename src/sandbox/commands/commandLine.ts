@@ -1,9 +1,11 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { billingCommands } from './billing.ts';
 import { type Command, type Output, UsageError } from './command.ts';
 import { connect } from './connect.ts';
 import { moneyCommands } from './money.ts';
 import { serve, serveHelp, serveOptions } from './serve.ts';
+import { thingCommands } from './things.ts';
 import { timeCommands } from './time.ts';
 import { webhookCommands } from './webhooks.ts';
 
@@ -11,7 +13,9 @@ const DEFAULT_DATA_DIR = '.purser/sandbox';
 
 /** In the order of the help. */
 const COMMANDS: Readonly<Record<string, Command>> = {
+  ...thingCommands,
   ...moneyCommands,
+  ...billingCommands,
   ...timeCommands,
   ...webhookCommands,
 };

@@ -76,15 +76,6 @@ export const moneyCommands = {
           ? `Declined; ${session.id} is still open.`
           : `Bought: ${session.id} is ${session.payment_status}.${session.subscription === null ? '' : ` Subscription ${session.subscription} has started.`}`,
   }),
-  renew: command({
-    usage: '<subscription>',
-    about: 'ends the current period of a subscription now and bills the next one',
-    run: (sandbox, words) => sandbox.renew(word(words, 0, 'subscription')),
-    show: ({ invoice }) =>
-      invoice === null
-        ? 'Renewed; there was nothing to bill.'
-        : `Invoice ${invoice.id} is ${invoice.status}, ${invoice.amount_paid} paid.`,
-  }),
   refund: command({
     usage: '<paid> [options]',
     about: 'sends money back',
@@ -150,7 +141,7 @@ What the bank says then: decide <du_...> ${DECISIONS.join('|')}`,
     run: (sandbox) => sandbox.checkBooks(),
     show: ({ checked, contradictions }) =>
       contradictions.length === 0
-        ? `The books agree (${checked} comparisons).`
+        ? `The books agree (${checked} comparison${checked === 1 ? '' : 's'}).`
         : `The books do NOT agree:\n${contradictions.join('\n')}`,
   }),
 };

@@ -1,3 +1,4 @@
+import { ONLY_STRIPES_TIME } from '../controlClock.ts';
 import type { AdvanceBy } from '../handle.types.ts';
 import { command, UsageError, word } from './command.ts';
 
@@ -17,10 +18,11 @@ export const timeCommands = {
   advance: command({
     usage: '<how far>',
     about: 'moves the clock ahead: 3h, 10d, 2w, 1y, or to a day like 2027-01-31',
-    help: `Everything due on the way happens in order, and its webhooks are sent and answered.`,
+    help: `Everything due on the way happens in order, and its webhooks are sent and answered.
+${ONLY_STRIPES_TIME}`,
     run: (sandbox, words) => sandbox.advance(howFar(word(words, 0, 'how far'))),
     show: ({ now_iso, tasks, attempts }) =>
-      `It is ${now_iso}. On the way: ${tasks} things happened, ${attempts} webhook attempts.`,
+      `It is ${now_iso}. On the way: ${tasks} things happened, ${attempts} webhook attempts.\n${ONLY_STRIPES_TIME}`,
   }),
   freeze: command({
     usage: '',

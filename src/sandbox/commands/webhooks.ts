@@ -3,6 +3,7 @@ import type { Faults } from '../faults.ts';
 import {
   command,
   given,
+  limitOption,
   numberOption,
   textOption,
   UsageError,
@@ -15,6 +16,8 @@ const on = { type: 'boolean' } as const;
 
 /** Deliveries listed unless asked for more. */
 const SHOWN_DEFAULT = 20;
+/** As many as the sandbox answers at once. */
+const SHOWN_MAX = 1_000;
 
 function deliveryFault(values: Values): Faults {
   return given({
@@ -49,7 +52,7 @@ function apiFault(api: string, values: Values): ApiFault {
 export const webhookCommands = {
   break: command({
     usage: '<what>',
-    about: 'breaks deliveries or the API until `mend`',
+    about: 'breaks deliveries or the API until `mend`, instead of what was broken before',
     help: `Deliveries:
   --duplicate <n>     n copies more
   --delay <ms>        the first attempt waits
@@ -114,16 +117,15 @@ Both:
   --status <word>       pending, succeeded, failed, dropped, canceled
   --limit <n>           default ${SHOWN_DEFAULT}`,
     options: { type: text, event: text, status: text, limit: text },
-    run: async (sandbox, _words, values) =>
-      (
-        await sandbox.deliveries(
-          given({
-            type: textOption(values, 'type'),
-            event: textOption(values, 'event'),
-            status: textOption(values, 'status'),
-          }),
-        )
-      ).slice(0, numberOption(values, 'limit') ?? SHOWN_DEFAULT),
+    run: async (sandbox, _words, values) => {
+      const limit = limitOption(values, SHOWN_DEFAULT, SHOWN_MAX);
+      const filter = given({
+        type: textOption(values, 'type'),
+        event: textOption(values, 'event'),
+        status: textOption(values, 'status'),
+      });
+      return (await sandbox.deliveries(filter)).slice(0, limit);
+    },
     show: (found) =>
       found.length === 0
         ? 'No deliveries.'

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { API_VERSION, type Context } from '../context.ts';
+import { ONLY_STRIPES_TIME } from '../controlClock.ts';
 import { ApiError } from '../errors.ts';
 import type { Answer, Request } from '../server.ts';
 import { type ControlCall, runAction } from './dashboardActions.ts';
@@ -88,7 +89,7 @@ function clockPanel(ctx: Context, frozen: boolean): Html {
 <div class="row">${button('advance', '+1 hour', { days: String(1 / 24) })}${button('advance', '+1 day', { days: '1' })}${button('advance', '+7 days', { days: '7' })}${button('advance', '+31 days', { days: '31' })}${button('advance', '+1 year', { days: '365' })}</div>
 <div class="row"><form method="post" action="/dashboard/advance"><label for="to" class="mute">to</label><input id="to" name="to" type="date" required><button class="act">Go</button></form>
 ${frozen ? button('flow', 'Let it run') : button('freeze', 'Stop it')}</div>
-<p class="mute">Everything due on the way happens in its order, and its webhooks are sent.</p>`,
+<p class="mute">Everything due on the way happens in its order, and its webhooks are sent. ${ONLY_STRIPES_TIME}</p>`,
   );
 }
 

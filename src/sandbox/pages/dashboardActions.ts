@@ -1,5 +1,6 @@
 import { badRequest } from '../errors.ts';
 import { decodeForm, type FormObject } from '../form.ts';
+import { SAMPLE_CATALOGUE } from '../sampleCatalogue.ts';
 
 /** A call of the control API. */
 export interface ControlCall {
@@ -148,29 +149,7 @@ const ACTIONS: Readonly<Record<string, PageAction>> = {
     said: ({ secret }) => `Events are sent there, signed with ${String(secret)}.`,
   },
   sample: {
-    calls: () => [
-      control('PUT', 'catalogue', {
-        products: [
-          { id: 'prod_sample_pack', name: '50 credits' },
-          { id: 'prod_sample_plan', name: 'Monthly plan' },
-        ],
-        prices: [
-          {
-            id: 'price_sample_pack',
-            product: 'prod_sample_pack',
-            currency: 'usd',
-            unit_amount: 500,
-          },
-          {
-            id: 'price_sample_plan',
-            product: 'prod_sample_plan',
-            currency: 'usd',
-            unit_amount: 900,
-            recurring: { interval: 'month' },
-          },
-        ],
-      }),
-    ],
+    calls: () => [control('PUT', 'catalogue', SAMPLE_CATALOGUE)],
     said: () => 'There are two prices to buy now.',
   },
 };

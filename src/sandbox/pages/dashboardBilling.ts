@@ -34,7 +34,7 @@ export function subscriptionsPanel(ctx: Context): Html {
     'Subscriptions',
     'whole',
     table(
-      ['Plan', 'Customer', 'State', 'Period ends (UTC)', ''],
+      ['Plan', 'Customer', 'State', 'Period ends (UTC)', 'Do'],
       rows,
       'No subscriptions. Buy a price that recurs, then move the clock.',
     ),
@@ -64,7 +64,7 @@ export function invoicesPanel(ctx: Context): Html {
   return panel(
     'Invoices',
     'half',
-    table(['Invoice', 'Customer', 'Total', 'State', ''], rows, 'No invoices yet.'),
+    table(['Invoice', 'Customer', 'Total', 'State', 'Do'], rows, 'No invoices yet.'),
   );
 }
 

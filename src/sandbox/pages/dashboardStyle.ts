@@ -14,12 +14,15 @@ export const DASHBOARD_STYLE = `
 .panel td, .panel th { padding: 8px 12px 8px 0; vertical-align: middle; }
 .panel td:last-child, .panel th:last-child { padding-left: 0; padding-right: 0; }
 .scroll { overflow-x: auto; }
+/* A narrow screen scrolls a table; ids broken anywhere would make columns one letter wide. */
+.scroll .mono { overflow-wrap: normal; white-space: nowrap; }
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .when { white-space: nowrap; color: var(--soft); font-variant-numeric: tabular-nums; }
 .empty { color: var(--soft); margin: 0; }
 .row { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; }
 .row + .row { margin-top: 8px; }
 .empty + .row, details + .row { margin-top: 14px; }
+.row label { margin: 0; }
 .row form { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; margin: 0; }
 td form { display: inline-flex; gap: 6px; margin: 0 0 0 6px; align-items: center; }
 td .row { justify-content: flex-end; flex-wrap: nowrap; }

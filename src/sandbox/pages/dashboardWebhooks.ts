@@ -68,7 +68,7 @@ export function deliveriesPanel(ctx: Context): Html {
     'Deliveries',
     'whole',
     table(
-      ['When (UTC)', 'Event', 'To', 'State', 'Attempts', ''],
+      ['When (UTC)', 'Event', 'To', 'State', 'Attempts', 'Do'],
       rows,
       'Nothing was sent yet. Deliveries appear here as soon as there is an endpoint and something happens.',
     ),

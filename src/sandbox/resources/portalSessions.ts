@@ -94,11 +94,12 @@ function configuration(ctx: Context) {
       invoice_history: off,
       payment_method_update: { ...off, payment_method_configuration: null },
       subscription_cancel: {
-        cancellation_reason: { options: [], ...off },
+        cancellation_reason: { feedback_options: null, options: [], ...off },
         ...off,
         mode: 'at_period_end',
         proration_behavior: 'none',
       },
+      subscription_pause: { duration: { interval_options: [], type: 'indefinite' }, ...off },
       subscription_update: {
         billing_cycle_anchor: null,
         default_allowed_updates: [],

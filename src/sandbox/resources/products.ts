@@ -141,7 +141,7 @@ export function updateProduct(ctx: Context, id: string, change: Partial<ProductV
   return view;
 }
 
-function findProduct(ctx: Context, id: string, param: string, status: 400 | 404) {
+export function findProduct(ctx: Context, id: string, param: string, status: 400 | 404) {
   const found = ctx.store.get(products, id);
   if (!found) throw noSuch('product', id, param, status);
   return found.view;

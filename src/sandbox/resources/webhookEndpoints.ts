@@ -109,12 +109,17 @@ function findEndpoint(ctx: Context, id: string): WebhookEndpointView {
 /** Types of the second API are those of the first with this before them. */
 export const THIN_PREFIX = 'v1.';
 
+/** Whether Stripe has such events, by the names of the first API (`snapshot`) or the second. */
+export function isEventType(type: string, payload: EndpointHidden['payload']): boolean {
+  const prefix = payload === 'thin' ? THIN_PREFIX : '';
+  return type.startsWith(prefix) && EVENT_TYPES.has(type.slice(prefix.length));
+}
+
 /** @throws ApiError 400 for a type Stripe does not have. */
 export function knownEvents(
   types: string[],
   payload: EndpointHidden['payload'] = 'snapshot',
 ): string[] {
-  const prefix = payload === 'thin' ? THIN_PREFIX : '';
   if (types.length === 0) {
     throw badRequest('Missing required param: enabled_events.', {
       param: 'enabled_events',
@@ -122,8 +127,7 @@ export function knownEvents(
     });
   }
   types.forEach((type, at) => {
-    const known = type.startsWith(prefix) && EVENT_TYPES.has(type.slice(prefix.length));
-    if (type !== '*' && !known) {
+    if (type !== '*' && !isEventType(type, payload)) {
       throw badRequest(`Invalid enabled_events[${at}]: ${type} is not an event type.`, {
         param: `enabled_events[${at}]`,
       });

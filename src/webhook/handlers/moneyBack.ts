@@ -1,6 +1,7 @@
 import { callStripe } from '../../checkout/stripeErrors.ts';
 import { readPayment } from '../../core/stripeFields.ts';
 import type { Effect } from '../../credits/effects.ts';
+import { grantsBehind } from '../grantsBehind.ts';
 import { paymentStateOf } from '../paymentState.ts';
 import type { HandledEvent, HandlerDeps } from './handler.ts';
 
@@ -25,8 +26,10 @@ export async function moneyBack(
   const object = told === null ? await callStripe(fetchObject) : event.object;
   const payment = told ?? readPayment(object);
   if (payment === null) return { effects: nobodysMoney(event), object, userId: null };
-  const { effects, userId } = await paymentStateOf(deps, payment);
-  return { effects, object, userId };
+  const { effects, state, granted, userId } = await paymentStateOf(deps, payment);
+  const wentBack = state.refunded + state.disputed > 0;
+  const grants = wentBack && !granted ? await grantsBehind(deps, payment, event.createdAt) : [];
+  return { effects: [...effects, ...grants], object, userId: userId ?? grants[0]?.user_id ?? null };
 }
 
 /** Money that moved for no payment we can name must not go unseen. */

@@ -1,18 +1,21 @@
 import { callStripe } from '../../checkout/stripeErrors.ts';
 import { readMember, readMetadata } from '../../core/stripeFields.ts';
-import { paymentStateOf } from '../paymentState.ts';
+import { knownAs, paymentStateOf } from '../paymentState.ts';
 import type { Handler } from './handler.ts';
 
 /**
- * succeeded grants nothing: its session or invoice does, and they may not have come yet. A payment
- * that is known already is brought up to date.
+ * succeeded grants nothing: its session or invoice does, and says then what was paid. So it tells
+ * something new only of a payment that is known as failed. Of others Stripe is not even asked, for
+ * each renewal sends one.
  */
 export const paymentSucceeded: Handler = async (deps, event) => {
-  const { effects, known } = await paymentStateOf(deps, event.objectId);
-  if (known) return effects;
-  return [
-    { kind: 'ignore', reason: 'nothing is known of the payment; its session or invoice grants' },
-  ];
+  const known = await knownAs(deps, event.objectId);
+  if (known === 'unpaid') return (await paymentStateOf(deps, event.objectId)).effects;
+  const reason =
+    known === 'paid'
+      ? 'the payment is known as paid'
+      : 'nothing is known of the payment; its session or invoice grants';
+  return [{ kind: 'ignore', reason }];
 };
 
 /** payment_failed: the row says so (paid 0, unless another attempt has succeeded since). */

@@ -16,6 +16,7 @@ export function webhookDomains(
     reason: 'nobody is known as the buyer',
     error_code: null,
     cause: null,
+    covered_by: null,
     waiting_for: 'cus_1',
     retry_count: 0,
     next_attempt_at: null,

@@ -101,15 +101,16 @@ export async function openReconcileWorld(
         return waiting.length === 0 && open?.n === 0;
       }, 'the inbox');
     },
-    rest: (job) =>
-      waitFor(async () => {
+    async rest(job) {
+      await waitFor(async () => {
         const taken = await database.query(
           `update scheduled_jobs set leased_until = now() + interval '1 day'
            where name = $1 and coalesce(leased_until, '-infinity') < now() returning name`,
           [job],
         );
         return taken.length === 1;
-      }, `the end of ${job}`),
+      }, `the end of ${job}`);
+    },
     drop: () => sandbox.setFaults({ drop: true }),
     deliver: () => sandbox.setFaults({}),
     async stop() {

@@ -132,6 +132,7 @@ const own: Record<string, Schema> = {
 const byObject: Record<string, string> = {
   account: 'Account',
   balance_transaction: 'BalanceTransaction',
+  'billing_portal.configuration': 'BillingPortal.Configuration',
   'billing_portal.session': 'BillingPortal.Session',
   charge: 'Charge',
   'checkout.session': 'Checkout.Session',

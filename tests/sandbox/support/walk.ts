@@ -1,9 +1,7 @@
 import type { BookReport } from '../../../src/sandbox/books.ts';
 import { API_VERSION } from '../../../src/sandbox/context.ts';
-import { createEngine } from '../../../src/sandbox/engine.ts';
-import { seededBytes } from '../../../src/sandbox/ids.ts';
 import { returnTo } from './sandbox.ts';
-import { assertStripeShape } from './stripeSchema.ts';
+import { createWalker, HOUR_MS, type Thing, type Walker } from './walker.ts';
 
 /** One random step. `pick` chooses the object, `share` the part of its amount in percent. */
 export interface Action {
@@ -18,9 +16,7 @@ const EVENT_PAGES_CHECKED = 10;
 const LISTED = ['charges', 'refunds', 'disputes', 'credit_notes', 'invoices', 'subscriptions'];
 
 type Kind = keyof typeof steps;
-type Thing = { id: string; object: string; status?: string; [field: string]: unknown };
 
-const SECRET = 'sk_test_sandbox_walk';
 const CARDS = [
   '4242424242424242',
   '4242424242424242',
@@ -30,7 +26,6 @@ const CARDS = [
   '4000000000005126',
   '4000000000000002',
 ];
-const HOUR_MS = 3_600_000;
 const PLANS = ['price_small', 'price_big', 'price_zero'];
 
 const plan = (id: string, unit_amount: number) => ({
@@ -52,76 +47,6 @@ const CATALOGUE = {
     plan('price_zero', 0),
   ],
 };
-
-/** A sandbox without a socket, so that ten thousand actions take seconds. */
-function createWalker() {
-  let now = Date.parse('2026-01-01T00:00:00Z');
-  const defects: string[] = [];
-  const engine = createEngine({
-    bytes: seededBytes('walk'),
-    now: () => now,
-    origin: 'http://127.0.0.1:1',
-    secretKey: SECRET,
-    instance: { instance: 'walk', pid: 0, webhookSecret: 'whsec_walk' },
-    delaySettleMs: 12 * HOUR_MS,
-    retryScheduleMs: [],
-    attemptTimeoutMs: 1_000,
-    logger: { info() {}, warn() {}, error: (text, more) => defects.push(`${text} ${more}`) },
-  });
-
-  async function send(method: string, path: string, body: string, type: string) {
-    const [plain = '', query = ''] = path.split('?');
-    const answer = await engine.handle({
-      method,
-      path: plain,
-      query,
-      body,
-      headers: { authorization: `Bearer ${SECRET}`, 'content-type': type },
-    });
-    if (answer.status >= 500) throw new Error(`${method} ${path}: ${answer.body} ${defects}`);
-    return { status: answer.status, body: JSON.parse(answer.body) as Thing };
-  }
-
-  return {
-    /** A call of Stripe's API; null when it was refused. Every answer has Stripe's shape. */
-    async api(method: 'GET' | 'POST', path: string, form: Record<string, string | number> = {}) {
-      const text = new URLSearchParams(
-        Object.entries(form).map(([name, value]): [string, string] => [name, String(value)]),
-      ).toString();
-      const type = 'application/x-www-form-urlencoded';
-      const { status, body } = await send(method, path, text, type);
-      assertStripeShape(status, body);
-      return status === 200 ? body : null;
-    },
-    async control(method: 'GET' | 'POST' | 'PUT', path: string, body: object = {}) {
-      const { status, body: answer } = await send(
-        method,
-        `/_sandbox/${path}`,
-        JSON.stringify(body),
-        'application/json',
-      );
-      return status === 200 ? answer : null;
-    },
-    /** All objects of a list, newest first. */
-    async all(path: string): Promise<Thing[]> {
-      const found: Thing[] = [];
-      for (let after = ''; ; ) {
-        const start = path.includes('?') ? path : `${path}?`;
-        const { body } = await send('GET', `${start}limit=100${after}`, '', 'text/plain');
-        const { data, has_more } = body as unknown as { data: Thing[]; has_more: boolean };
-        found.push(...data);
-        if (!has_more) return found;
-        after = `&starting_after=${data.at(-1)?.id}`;
-      }
-    },
-    pass(ms: number) {
-      now += ms;
-    },
-    defects,
-    stop: engine.stop,
-  };
-}
-type Walker = ReturnType<typeof createWalker>;
 
 /** What the walk knows by id, in the order it met them. */
 interface Known {
