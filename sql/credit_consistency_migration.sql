@@ -236,8 +236,8 @@ $$;
 --            default    'entries' up to 100,000 entries in all, above 'sums', with a notice: a
 --                       check that runs into a statement time-out names nothing
 -- issue: balance, lots, lot, debt, held, numbering, running_balance, entry_lots, reverses,
---   clawback, seal, account_missing, hold_without_user. expected and actual are credits (numbering: entries; seal:
---   actual is the entry); detail says where.
+--   clawback, seal, account_missing, hold_without_user. expected and actual are credits
+--   (numbering: entries; seal: actual is the entry); detail says where.
 -- What the scan of sums suspects is checked by entry before it is named. Closed accounts are read
 -- from their tombstones. Reads one snapshot, locks nothing.
 -- ---------------------------------------------------------------------------------------------

@@ -233,7 +233,8 @@ $$;
 --                 false = at most what no open hold reserves
 -- Answers {outcome: applied | replayed | conflict | insufficient_credits | not_found,
 --   transaction_id, amount (without its sign), balance, held, available, version, lots, created_at,
---   mirror}. Refused, `available` is what can be taken: balance - held, suspended or not. A replay repeats the first answer. Only `applied` binds the key.
+--   mirror}. Refused, `available` is what can be taken: balance - held, suspended or not. A replay
+-- repeats the first answer. Only `applied` binds the key.
 -- Locks: the user row.
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.adjust_credits(

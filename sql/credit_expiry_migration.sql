@@ -105,8 +105,9 @@ $$;
 
 -- ---------------------------------------------------------------------------------------------
 -- expire_due_credits: ends the holds and writes the expirations that are due, for up to p_limit
--- users; the expire-credits job calls it until `more` is false. Answers {users, more}. Users locked by others are left for the next
--- call (their own call expires them anyway).
+-- users (1 to 1000); the expire-credits job calls it until `more` is false. Answers {users, more}.
+-- Repeating it changes nothing. Locks: the user rows in the order of their ids; those that others
+-- have locked are left for the next call (their own call expires them anyway).
 -- ---------------------------------------------------------------------------------------------
 create or replace function public.expire_due_credits(p_limit integer default 200, p_now timestamptz default null)
 returns jsonb language plpgsql security definer set search_path = '' as $$

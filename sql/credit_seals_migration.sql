@@ -30,7 +30,8 @@ create table if not exists public.credit_seals (
 comment on table public.credit_seals is 'SHA-256 of each entry chained to the one before, 32 bytes an entry, one row for each stretch that was sealed together.';
 
 -- The fixed text of an entry: a JSON array of every column in this order, times in UTC to the
--- microsecond, and at its end `reverses` where there is one. jsonb writes one text for one value, whatever the session's settings.
+-- microsecond, and at its end `reverses` where there is one. jsonb writes one text for one value,
+-- whatever the session's settings.
 create or replace function purser.entry_text(p_entry public.credit_transactions)
 returns text language sql stable set search_path = '' as $$
   select (jsonb_build_array(
