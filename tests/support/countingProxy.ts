@@ -15,10 +15,14 @@ export async function startCountingProxy(target: string): Promise<CountingProxy>
   const server = http.createServer((incoming, answer) => {
     const { method, url = '/', headers } = incoming;
     requests.push(`${method} ${url.split('?')[0]}`);
-    const onward = http.request(new URL(url, target), { method, headers, agent: false }, (reply) => {
-      answer.writeHead(reply.statusCode ?? 502, reply.headers);
-      reply.pipe(answer);
-    });
+    const onward = http.request(
+      new URL(url, target),
+      { method, headers, agent: false },
+      (reply) => {
+        answer.writeHead(reply.statusCode ?? 502, reply.headers);
+        reply.pipe(answer);
+      },
+    );
     onward.on('error', () => answer.destroy());
     incoming.pipe(onward);
   });
