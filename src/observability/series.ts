@@ -51,7 +51,7 @@ export const SERIES = {
     ['result'],
   ),
   purser_webhook_events_total: counter(
-    'Attempts at events by how they ended (applied, ignored, parked, failed, dead, stale); attempt is first or retry.',
+    'Attempts at events by how they ended (applied, ignored, parked, failed, dead, stale), and events that ended with another one (covered); attempt is first or retry.',
     ['type', 'outcome', 'attempt'],
   ),
   purser_webhook_lag_seconds: histogram(
