@@ -12,7 +12,7 @@ $$;
 grant purser_ledger to current_user;
 call purser.make_room(array['notifications'], array[
   'claim_notifications', 'finish_notification', 'list_notifications', 'get_notification',
-  'retry_notification', 'enqueue_balance_notices']);
+  'retry_notification', 'forget_notifications', 'enqueue_balance_notices']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

@@ -6767,7 +6767,7 @@ export const SQL_FILES: Readonly<Record<string, string>> = {
     "grant purser_ledger to current_user;",
     "call purser.make_room(array['notifications'], array[",
     "  'claim_notifications', 'finish_notification', 'list_notifications', 'get_notification',",
-    "  'retry_notification', 'enqueue_balance_notices']);",
+    "  'retry_notification', 'forget_notifications', 'enqueue_balance_notices']);",
     "grant create on schema public to purser_ledger;",
     "set role purser_ledger;",
     "",

@@ -165,9 +165,11 @@ describeWith('redis-server', 'outages', (program) => {
           user_id: string;
           error: string;
         }[];
+      // The job may have lost its database in the outage before: then its lease has to run out.
       const receipt = await waitFor(
         async () => (await list('failed')).find((one) => one.user_id === 'emma'),
         'the receipt to fail',
+        180,
       );
       expect(receipt.error).toEqual(expect.any(String));
       const counted = await page.play(world, 'group by status, kind');
