@@ -20,7 +20,7 @@ call purser.make_room(array['reconciliation_runs', 'reconciliation_cursors'], ar
   'note_reconciliation_finding', 'reconcile_link_customer', 'list_reconciliation_runs',
   'get_reconciliation_run', 'list_reconciliation_findings', 'get_reconciliation_finding',
   'resolve_reconciliation_finding', 'get_last_reconciliation', 'get_reconciliation_state',
-  'get_user_book']);
+  'get_user_book', 'reconcile_foresee']);
 grant create on schema public to purser_ledger;
 set role purser_ledger;
 

@@ -8219,7 +8219,7 @@ export const SQL_FILES: Readonly<Record<string, string>> = {
     "  'note_reconciliation_finding', 'reconcile_link_customer', 'list_reconciliation_runs',",
     "  'get_reconciliation_run', 'list_reconciliation_findings', 'get_reconciliation_finding',",
     "  'resolve_reconciliation_finding', 'get_last_reconciliation', 'get_reconciliation_state',",
-    "  'get_user_book']);",
+    "  'get_user_book', 'reconcile_foresee']);",
     "grant create on schema public to purser_ledger;",
     "set role purser_ledger;",
     "",
