@@ -336,16 +336,18 @@ describe('?dry_run=true', () => {
       const ledger = await stack.call('GET', `/api/users/${user}/credits`, {
         bearer: SERVICE_KEY,
       });
-      const mirrored = await waitFor(async () => {
-        const answer = await check(user);
-        const isNew = answer.version === ledger.body.version;
-        return answer.source === 'redis' && isNew ? answer : null;
-      }, 'the mirror');
+      const copy = () =>
+        waitFor(async () => {
+          const answer = await check(user);
+          const isNew = answer.version === ledger.body.version;
+          return answer.source === 'redis' && isNew ? answer : null;
+        }, 'the mirror');
+      const mirrored = await copy();
 
       const before = await tableContents(database.current, JOB_TABLES);
       const dry = await post(`${target}?dry_run=true`, body, key, bearer);
       expect(await tableContents(database.current, JOB_TABLES)).toEqual(before);
-      expect(await check(user)).toEqual(mirrored);
+      expect(await copy()).toEqual(mirrored);
 
       const real = await post(target, body, key, bearer);
       expect(real.headers.get('idempotency-replayed')).toBeNull();
