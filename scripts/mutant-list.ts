@@ -21,6 +21,7 @@ const SPENDING = 'credit_spending_migration.sql';
 const HOLDS = 'credit_holds_migration.sql';
 const PAYMENTS = 'payments_migration.sql';
 const CORRECTIONS = 'credit_corrections_migration.sql';
+const EVENTS = 'stripe_webhook_events_migration.sql';
 const MODEL = ['tests/model/ledger.test.ts'];
 
 export const MUTANTS: Mutant[] = [
@@ -212,6 +213,20 @@ export const MUTANTS: Mutant[] = [
     find: '  if v_expires_at <= v_hold.expires_at then',
     replace: '  if false then',
     tests: MODEL,
+  },
+  {
+    name: 'an event covers what came after it was taken up',
+    file: EVENTS,
+    find: 'and o.created_at < p_event.leased_at and p_types',
+    replace: 'and p_types',
+    tests: ['tests/sql/coveredEvents.test.ts'],
+  },
+  {
+    name: 'an event is worked on under a lease that was lost',
+    file: EVENTS,
+    find: 'v_event.id is null or v_event.lease is distinct from p_fence',
+    replace: 'v_event.id is null',
+    tests: ['tests/sql/coveredEvents.test.ts'],
   },
 ];
 
