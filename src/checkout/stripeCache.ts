@@ -96,6 +96,12 @@ export function createStripeCache(deps: StripeCacheDeps): StripeCache {
     if (kept.size > KEYS_MAX && !oldest.done) kept.delete(oldest.value);
   }
 
+  /** Given out without asking anybody. */
+  function isFresh({ at, endsAt }: Kept): boolean {
+    const now = clock.now().getTime();
+    return now - at < FRESH_MS && now < endsAt;
+  }
+
   async function stored(key: string): Promise<StoredAnswer | null> {
     try {
       return await db.rpc<StoredAnswer>('read_stripe_cache', {
@@ -169,7 +175,7 @@ export function createStripeCache(deps: StripeCacheDeps): StripeCache {
       const now = clock.now().getTime();
       const own = kept.get(key);
       const usable = own !== undefined && accept(own.value as T) ? own : undefined;
-      if (usable !== undefined && now - usable.at < FRESH_MS && now < usable.endsAt) {
+      if (usable !== undefined && isFresh(usable)) {
         hit(key);
         return usable.value as T;
       }
@@ -185,6 +191,12 @@ export function createStripeCache(deps: StripeCacheDeps): StripeCache {
         if (seconds < RENEW_SECONDS) renewBehind(key, load);
         hit(key);
         return acceptable.value as T;
+      }
+      // Somebody else may have asked Stripe, and been answered, while this one looked.
+      const meanwhile = kept.get(key);
+      if (meanwhile !== undefined && isFresh(meanwhile) && accept(meanwhile.value as T)) {
+        hit(key);
+        return meanwhile.value as T;
       }
       try {
         const value = (await renew(key, load)) as T;

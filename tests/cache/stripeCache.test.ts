@@ -57,6 +57,33 @@ describe('the cache of Stripe answers', () => {
     expect(calls).toBe(1);
   });
 
+  it('asks once for two that found nothing in the database, however late one of them hears so', async () => {
+    let looked = () => {};
+    const bothLooked = new Promise<void>((resolve) => {
+      looked = resolve;
+    });
+    let looks = 0;
+    const slow: Database = {
+      ...db,
+      async rpc(name, args, options) {
+        if (name !== 'read_stripe_cache') return db.rpc(name, args, options);
+        looks += 1;
+        const isLate = looks === 2;
+        const answer = await db.rpc(name, args, options);
+        if (isLate) looked();
+        await (isLate ? first : bothLooked);
+        return answer as never;
+      },
+    };
+    const one = newProcess(slow);
+    const first = one.read(KEY, load);
+    expect(await Promise.all([first, one.read(KEY, load)])).toEqual([
+      { version: 1 },
+      { version: 1 },
+    ]);
+    expect(calls).toBe(1);
+  });
+
   it('shows a change within a minute in other processes, at once in the one that heard of it', async () => {
     const [hears, other] = [newProcess(), newProcess()];
     await hears.read(KEY, load);
