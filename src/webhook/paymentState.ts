@@ -116,13 +116,15 @@ export async function knownAs(
 ): Promise<'unknown' | 'unpaid' | 'paid'> {
   const row = await readRow(deps, payment);
   if (!isKnown(row)) return 'unknown';
-  return row.paid > 0 ? 'paid' : 'unpaid';
+  // A grant writes what was paid, and not that an earlier failure is over.
+  return row.paid > 0 && row.status !== 'failed' ? 'paid' : 'unpaid';
 }
 
 interface PaymentRow {
   version: number;
   user_id: string | null;
   paid: number;
+  status: string | null;
   settlement: unknown;
 }
 

@@ -28,16 +28,12 @@ async function buy(): Promise<{ user: string; session: Stripe.Checkout.Session }
 }
 
 async function balanceIs(user: string, balance: number): Promise<void> {
-  await waitFor(
-    async () => {
-      const { body } = await stack.call('GET', `/api/users/${user}/credits`, {
-        bearer: SERVICE_KEY,
-      });
-      return body.balance === balance;
-    },
-    `a balance of ${balance}`,
-    30,
-  );
+  await waitFor(async () => {
+    const { body } = await stack.call('GET', `/api/users/${user}/credits`, {
+      bearer: SERVICE_KEY,
+    });
+    return body.balance === balance;
+  }, `a balance of ${balance}`);
 }
 
 async function audited(action: string, user: string): Promise<Record<string, unknown>> {
@@ -148,6 +144,18 @@ describe('through signed deliveries', () => {
       [payment],
     );
     expect(rows).toEqual([{ paid: 0, status: 'failed', user_id: null }]);
+
+    // The next attempt succeeds: whether the grant or the payment's own event comes first, the row
+    // ends as paid.
+    await stack.sandbox.pay(body.session_id);
+    await balanceIs(user, 50);
+    await waitFor(async () => {
+      const [row] = await database.current.query<{ status: string }>(
+        'select status from payments where payment = $1 and paid = 500',
+        [payment],
+      );
+      return row?.status === 'succeeded';
+    }, 'the payment to be known as paid');
   });
 
   it('a payment method is written down for its user without anything of the card', async () => {
@@ -206,6 +214,18 @@ describe('by hand', () => {
         `select code from reconciliation_findings where subject = 'evt_test_nothing'`,
       ),
     ).toEqual([{ code: 'event_unreadable' }]);
+  });
+
+  it('a success of a payment that is known as paid tells nothing new', async () => {
+    const { session } = await buy();
+    const intent = String(session.payment_intent);
+    await stack.deliver(
+      thin('evt_test_paid', 'v1.payment_intent.succeeded', { id: intent, type: 'payment_intent' }),
+    );
+    expect(await ended('evt_test_paid')).toEqual({
+      status: 'ignored',
+      error_message: 'the payment is known as paid',
+    });
   });
 
   it('a success of a payment nobody knows does nothing until its session comes', async () => {
