@@ -1,4 +1,4 @@
-/** About an hour. */
+/** A quarter of an hour. */
 import { CHECKOUT_STORIES } from './checkoutStories.ts';
 import { LONG_TELLINGS, tellStories } from './tellStories.ts';
 

@@ -1,4 +1,4 @@
-/** About an hour and a half. */
+/** A quarter of an hour. */
 import { MONEY_BACK_STORIES } from './moneyBackStories.ts';
 import { LONG_TELLINGS, tellStories } from './tellStories.ts';
 

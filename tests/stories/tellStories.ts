@@ -37,4 +37,5 @@ export function tellStories(stories: Stories, tellings: [string, Telling][]): vo
       await story(stage.world(telling));
     });
   });
+  it('leaves the books of all of them in order', () => stage.proveBooks());
 }
