@@ -53,7 +53,7 @@ export function createApp(deps: AppDeps): Express {
         logger: deps.logger,
         cronOpen: settings.keys.cron.length > 0 || !settings.production,
       },
-      limits: createRateLimits(),
+      limits: createRateLimits(deps),
       knownUsers: createKnownUsers(deps.credits),
     },
     routes,

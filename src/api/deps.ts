@@ -2,7 +2,7 @@ import type { AdminUsers, Audit } from '../admin/admin.types.ts';
 import type { Health } from '../admin/health.types.ts';
 import type { Checkout } from '../checkout/checkout.types.ts';
 import type { Settings } from '../config.ts';
-import type { Clock, Logger } from '../core/ports.ts';
+import type { Clock, Logger, RedisStore } from '../core/ports.ts';
 import type { Corrections } from '../credits/corrections.types.ts';
 import type { Credits } from '../credits/credits.types.ts';
 import type { DryRun } from '../credits/dryRun.ts';
@@ -60,6 +60,8 @@ export interface AppDeps extends Money {
   /** Origins pages may submit forms to, beside our own and Stripe's: the sandbox's. */
   formOrigins?: readonly string[];
   health: HealthChecks;
+  /** Where limits are counted that all processes keep together. */
+  redis: Pick<RedisStore, 'countInWindow'>;
   dryRun: DryRun<Money>;
   credits: Credits;
   explain: Explain;

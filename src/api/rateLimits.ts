@@ -1,18 +1,27 @@
 import type { Request, RequestHandler, Response } from 'express';
-import { ipKeyGenerator, type Options, rateLimit } from 'express-rate-limit';
+import { ipKeyGenerator, type Options, rateLimit, type Store } from 'express-rate-limit';
 import { PurserError } from '../core/errors.ts';
+import { createSharedCount, createSharedStore, type SharedCountDeps } from './sharedLimit.ts';
 
-const WINDOW_MS = 60_000;
+const WINDOW_SECONDS = 60;
+const WINDOW_MS = WINDOW_SECONDS * 1000;
 
-/** Requests a minute. The webhook route has no limit: a valid signature is never refused. */
+/**
+ * Requests a minute. The webhook route has no limit: a valid signature is never refused.
+ *
+ * The first two guard a process against being drowned, and each process counts for itself: they
+ * stand before every request, where a count in Redis would be a second round trip of a check that
+ * is allowed one. The other two are rare, each is a guess at a key or a call to Stripe, and they
+ * are counted in Redis for all processes together; see sharedLimit.ts.
+ */
 export const LIMITS = {
-  /** Per address, for everything but a valid service key. */
+  /** Per address and process, for everything but a valid service key. */
   perAddress: 3_000,
-  /** Per service key: a bound on runaway loops, far above what one server answers. */
+  /** Per service key and process: a bound on runaway loops, far above what one server answers. */
   perServiceKey: 600_000,
-  /** Wrong keys on service, admin and cron routes, per address. */
+  /** Wrong keys on service, admin and cron routes, per address; shared. */
   wrongKeysPerAddress: 10,
-  /** Checkout sessions per user: each asks Stripe. */
+  /** Checkout sessions per user, each asks Stripe; shared. */
   checkoutsPerUser: 60,
 } as const;
 
@@ -21,8 +30,11 @@ function createLimit(
   limit: number,
   keyGenerator: (request: Request, response: Response) => string,
   refuse: (retryAfterSeconds: number) => PurserError,
+  /** Left out: the library's own, in this process. */
+  store?: Store,
 ): RequestHandler {
   const options: Partial<Options> = {
+    ...(store === undefined ? {} : { store }),
     windowMs: WINDOW_MS,
     limit,
     identifier: name,
@@ -33,7 +45,7 @@ function createLimit(
     validate: { xForwardedForHeader: false, trustProxy: false },
     handler: (_request, response, next) => {
       const retryAfter = Number(response.getHeader('Retry-After'));
-      next(refuse(Number.isFinite(retryAfter) && retryAfter > 0 ? retryAfter : WINDOW_MS / 1000));
+      next(refuse(Number.isFinite(retryAfter) && retryAfter > 0 ? retryAfter : WINDOW_SECONDS));
     },
   };
   return rateLimit(options);
@@ -60,7 +72,10 @@ export interface RateLimits {
   checkout: RequestHandler;
 }
 
-export function createRateLimits(): RateLimits {
+export function createRateLimits(deps: SharedCountDeps): RateLimits {
+  const count = createSharedCount(deps);
+  const shared = (name: string, limit: number) =>
+    createSharedStore(count, { name, limit, windowSeconds: WINDOW_SECONDS });
   const actorOf = (_request: Request, response: Response) => String(response.locals.actor);
   return {
     address: createLimit(
@@ -80,12 +95,14 @@ export function createRateLimits(): RateLimits {
       LIMITS.wrongKeysPerAddress,
       addressOf,
       tooMany('wrong keys from this address', LIMITS.wrongKeysPerAddress),
+      shared('wrong-keys', LIMITS.wrongKeysPerAddress),
     ),
     checkout: createLimit(
       'checkouts',
       LIMITS.checkoutsPerUser,
       actorOf,
       tooMany('checkouts of one user', LIMITS.checkoutsPerUser),
+      shared('checkouts', LIMITS.checkoutsPerUser),
     ),
   };
 }

@@ -218,6 +218,7 @@ export function assemble(options: AssembleOptions): Assembly {
     publicUrl,
     formOrigins,
     health,
+    redis,
     ...money,
     dryRun: createDryRun(db, moneyOver),
     explain: createExplain({ db }),

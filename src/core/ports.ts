@@ -56,6 +56,13 @@ export interface SeenMirror {
   version: number;
 }
 
+/** Where a fixed window stands: what was counted in it so far, and when the next one may begin. */
+export interface WindowCount {
+  count: number;
+  /** Whole seconds, rounded up; at least 1. */
+  resetsInSeconds: number;
+}
+
 /**
  * Operations on Redis; each is atomic, one round trip, and may be repeated without harm. They
  * reject with `dependency_down` when Redis does not answer, or answers with an error.
@@ -89,6 +96,12 @@ export interface RedisStore {
   setMarker(key: string, ttlSeconds: number): Promise<boolean>;
   hasMarker(key: string): Promise<boolean>;
   deleteMarker(key: string): Promise<void>;
+  /**
+   * Counts one more in the window of `key`, which the first count opens and which ends
+   * `windowSeconds` later; answers with this count in it. Not idempotent: a repeat after a lost
+   * answer counts once more, so that a limit errs on the strict side.
+   */
+  countInWindow(key: string, windowSeconds: number): Promise<WindowCount>;
   ping(): Promise<void>;
   close(): Promise<void>;
 }

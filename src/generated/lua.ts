@@ -2,6 +2,20 @@
 
 /** The code of every script in src/redis/scripts, by file name without its ending. */
 export const LUA_SCRIPTS = {
+  countInWindow: [
+    "local window = tonumber(ARGV[1])",
+    "local count = redis.pcall('INCR', KEYS[1])",
+    "if type(count) == 'table' then",
+    "  redis.call('SET', KEYS[1], '1', 'PX', window)",
+    "  return {1, window}",
+    "end",
+    "local left = redis.call('PTTL', KEYS[1])",
+    "if left < 0 or left > window then",
+    "  redis.call('PEXPIRE', KEYS[1], window)",
+    "  left = window",
+    "end",
+    "return {count, left}",
+  ].join('\n'),
   moveCursor: [
     "local stored = redis.call('GET', KEYS[1]) or ''",
     "if stored ~= ARGV[1] then",

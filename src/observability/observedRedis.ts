@@ -55,6 +55,8 @@ export function observeRedis(store: RedisStore, observe: Observers['redis']): Re
     setMarker: (key, ttlSeconds) => told('set_marker', store.setMarker(key, ttlSeconds), ok),
     hasMarker: (key) => told('has_marker', store.hasMarker(key), hit),
     deleteMarker: (key) => told('delete_marker', store.deleteMarker(key), ok),
+    countInWindow: (key, windowSeconds) =>
+      told('count_in_window', store.countInWindow(key, windowSeconds), ok),
     ping: () => store.ping(),
     close: () => store.close(),
   };

@@ -68,6 +68,7 @@ export function guardRedis(store: RedisStore, options: GuardOptions): RedisStore
     setMarker: (key, ttlSeconds) => guard(() => store.setMarker(key, ttlSeconds)),
     hasMarker: (key) => guard(() => store.hasMarker(key)),
     deleteMarker: (key) => guard(() => store.deleteMarker(key)),
+    countInWindow: (key, windowSeconds) => guard(() => store.countInWindow(key, windowSeconds)),
     ping: () => store.ping(),
     close: () => store.close(),
   };

@@ -4,6 +4,8 @@ import { creditsKey } from './keys.ts';
 /** Beyond this the longest unused mirror goes; a miss only costs a look at the ledger. */
 const MIRRORS_MAX = 100_000;
 const MARKERS_MAX = 100_000;
+/** Beyond this the window opened first is forgotten. */
+const WINDOWS_MAX = 100_000;
 
 export interface MemoryRedisOptions {
   /** Unix milliseconds, for the markers' time to live. */
@@ -18,6 +20,7 @@ export function createMemoryRedis({ nowMs }: MemoryRedisOptions): RedisStore {
   const mirrors = new Map<string, { userId: string; record: MirrorRecord }>();
   const markers = new Map<string, number>();
   const cursors = new Map<string, string>();
+  const windows = new Map<string, { count: number; endsAt: number }>();
 
   function keepNewest<T>(map: Map<string, T>, key: string, value: T, max: number): void {
     map.delete(key);
@@ -97,6 +100,19 @@ export function createMemoryRedis({ nowMs }: MemoryRedisOptions): RedisStore {
     },
     async deleteMarker(key) {
       markers.delete(key);
+    },
+    async countInWindow(key, windowSeconds) {
+      const now = nowMs();
+      const latestEnd = now + windowSeconds * 1000;
+      const open = windows.get(key);
+      if (open === undefined || open.endsAt <= now) {
+        keepNewest(windows, key, { count: 1, endsAt: latestEnd }, WINDOWS_MAX);
+        return { count: 1, resetsInSeconds: windowSeconds };
+      }
+      open.count += 1;
+      // The clock may have been set back.
+      open.endsAt = Math.min(open.endsAt, latestEnd);
+      return { count: open.count, resetsInSeconds: Math.ceil((open.endsAt - now) / 1000) };
     },
     async ping() {},
     async close() {},

@@ -1,4 +1,4 @@
-import type { MirrorRecord, RedisStore } from '../core/ports.ts';
+import type { MirrorRecord, RedisStore, WindowCount } from '../core/ports.ts';
 import { accept, type RedisConnection, RedisReplyError, type Reply } from './connection.ts';
 import { CREDITS_PATTERN, creditsKey, cursorKey, userOfCreditsKey } from './keys.ts';
 import {
@@ -120,6 +120,11 @@ export function createRedisStore({ kind, connection, keyLocking }: RedisStoreOpt
       accept(await connection.send(['DEL', key]));
     },
 
+    async countInWindow(key, windowSeconds) {
+      const args = [String(windowSeconds * 1000)];
+      return decodeCount(accept(await scripts.run('countInWindow', { keys: [key], args })));
+    },
+
     async ping() {
       accept(await connection.send(['PING']));
     },
@@ -140,6 +145,14 @@ function isWrongType(reply: Reply | undefined): boolean {
 
 function text(reply: Reply): string | null {
   return typeof reply === 'string' ? reply : null;
+}
+
+function decodeCount(reply: Reply): WindowCount {
+  const [count, leftMs] = Array.isArray(reply) ? reply : [];
+  if (typeof count === 'number' && typeof leftMs === 'number') {
+    return { count, resetsInSeconds: Math.max(1, Math.ceil(leftMs / 1000)) };
+  }
+  throw new Error(`A script answered ${JSON.stringify(reply)}`);
 }
 
 function word(reply: Reply): 'applied' | 'stale' {

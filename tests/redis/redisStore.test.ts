@@ -121,6 +121,35 @@ describeWith('redis-server', 'against a real Redis', (program) => {
       expect(ttl).toBeLessThanOrEqual(24 * 3600);
     });
 
+    it('sees windows as numbers that end', async () => {
+      await store.countInWindow('purser:limit:a', 60);
+      await store.countInWindow('purser:limit:a', 60);
+      expect(await server.wire.call('GET', 'purser:limit:a')).toBe('2');
+      const left = Number(await server.wire.call('PTTL', 'purser:limit:a'));
+      expect(left).toBeGreaterThan(0);
+      expect(left).toBeLessThanOrEqual(60_000);
+    });
+
+    it('gives an end to a count that has none, so that no limit refuses for ever', async () => {
+      await server.wire.call('SET', 'purser:limit:a', '9');
+      expect(await store.countInWindow('purser:limit:a', 60)).toEqual({
+        count: 10,
+        resetsInSeconds: 60,
+      });
+      expect(Number(await server.wire.call('PTTL', 'purser:limit:a'))).toBeGreaterThan(0);
+    });
+
+    it.each([
+      ['is no number', ['SET', 'purser:limit:a', 'many']],
+      ['is of another type', ['HSET', 'purser:limit:a', 'x', '1']],
+      ['is the last number there is', ['SET', 'purser:limit:a', '9223372036854775807']],
+    ])('begins a window anew where the count %s', async (_, command) => {
+      await server.wire.call(...command);
+      const begun = { count: 1, resetsInSeconds: 60 };
+      expect(await store.countInWindow('purser:limit:a', 60)).toEqual(begun);
+      expect((await store.countInWindow('purser:limit:a', 60)).count).toBe(2);
+    });
+
     it.each([
       ['a field is missing', ['HDEL', 'held']],
       ['a field is no number', ['HSET', 'available', 'many']],

@@ -108,6 +108,7 @@ describeWith('redis-server', 'round trips of a warm request', (program) => {
         database: calls.filter((call) => /credit/.test(call) && !call.startsWith('expire')),
         // MONITOR shows what a script does as well, as coming from `lua`.
         redis: commands.filter((line) => line.includes(KEY) && !line.includes(' lua]')),
+        limits: commands.filter((line) => line.includes('purser:limit:')),
         requests: upstash.requests.filter((request) =>
           JSON.stringify(request.commands).includes(KEY),
         ),
@@ -125,13 +126,14 @@ describeWith('redis-server', 'round trips of a warm request', (program) => {
     it('check: one of Redis, none of the database', async () => {
       await check();
       await check();
-      const { database, redis, requests } = await counted(async () => {
+      const { database, redis, limits, requests } = await counted(async () => {
         for (let call = 0; call < CALLS; call += 1) {
           expect((await check()).body).toMatchObject({ allowed: true, source: 'redis' });
         }
       });
       expect(database).toEqual([]);
       expect(redis).toHaveLength(CALLS);
+      expect(limits).toEqual([]);
       expect(redis.every((line) => line.includes('"HMGET"'))).toBe(true);
       expect(requests).toHaveLength(name === 'TCP' ? 0 : CALLS);
     });

@@ -32,6 +32,7 @@ describeWith('redis-server', 'Redis over Upstash REST', (program) => {
     await store.writeMirror('u', mirrorRecord({ version: 1 }));
     await store.removeMirror('nobody', { ledger: 'x', version: 1 });
     await store.moveCursor('job', null, 'a');
+    await store.countInWindow('purser:limit:b', 60);
     upstash.requests.length = 0;
   });
 
@@ -54,6 +55,7 @@ describeWith('redis-server', 'Redis over Upstash REST', (program) => {
     ['setMarker', () => store.setMarker('processed:cs', 60), 1],
     ['hasMarker', () => store.hasMarker('processed:cs'), 1],
     ['deleteMarker', () => store.deleteMarker('processed:cs'), 1],
+    ['countInWindow', () => store.countInWindow('purser:limit:a', 60), 1],
     ['ping', () => store.ping(), 1],
   ];
 

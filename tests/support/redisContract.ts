@@ -204,6 +204,37 @@ export function describeRedisContract(name: string, subject: () => ContractSubje
       expect(wins.filter(Boolean)).toHaveLength(1);
     });
 
+    it('counts in a window that ends, each key by itself', async () => {
+      for (const count of [1, 2, 3]) {
+        const counted = await store.countInWindow('purser:limit:a', 60);
+        expect(counted.count).toBe(count);
+        expect(Number.isInteger(counted.resetsInSeconds)).toBe(true);
+        expect(counted.resetsInSeconds).toBeGreaterThan(0);
+        expect(counted.resetsInSeconds).toBeLessThanOrEqual(60);
+      }
+      expect((await store.countInWindow('purser:limit:b', 60)).count).toBe(1);
+      await subject().expire('purser:limit:a');
+      expect(await store.countInWindow('purser:limit:a', 60)).toEqual({
+        count: 1,
+        resetsInSeconds: 60,
+      });
+    });
+
+    it('counts each one of many at once', async () => {
+      const counted = await Promise.all(
+        Array.from({ length: 20 }, () => store.countInWindow('purser:limit:a', 60)),
+      );
+      const counts = counted.map(({ count }) => count).sort((a, b) => a - b);
+      expect(counts).toEqual(Array.from({ length: 20 }, (_, index) => index + 1));
+    });
+
+    it('shortens a window that would last longer than it may', async () => {
+      await store.countInWindow('purser:limit:a', 3600);
+      const { count, resetsInSeconds } = await store.countInWindow('purser:limit:a', 60);
+      expect(count).toBe(2);
+      expect(resetsInSeconds).toBeLessThanOrEqual(60);
+    });
+
     it('answers a ping', async () => {
       await store.ping();
     });

@@ -12,6 +12,7 @@ import type { CreditTransaction } from '../../../src/credits/credits.types.ts';
 import type { WrittenRows } from '../../../src/credits/dryRun.ts';
 import { createLogger } from '../../../src/observability/logger.ts';
 import { requestContext } from '../../../src/observability/requestContext.ts';
+import { createMemoryRedis } from '../../../src/redis/memoryRedis.ts';
 import { adminDomains } from './adminDomains.ts';
 import { dunningDomain } from './dunningDomain.ts';
 import { notificationDomains } from './notificationDomains.ts';
@@ -491,6 +492,7 @@ export function testApp(options: TestAppOptions = {}): TestApp {
     clock,
     requestContext,
     publicUrl: () => settings.http.publicUrl ?? PUBLIC_URL,
+    redis: createMemoryRedis({ nowMs: () => clock.now().getTime() }),
     health: { database: ok, schema: ok, redis: ok, ...options.health },
     credits: { ...domains.credits, ...options.credits },
     explain: { ...domains.explain, ...options.explain },
