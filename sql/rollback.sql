@@ -74,7 +74,8 @@ revoke all on public.users from purser_ledger;
 do $$
 declare
   c_working constant text[] := array[
-    'cache_store', 'cache_cleanups', 'subscription_cache', 'scheduled_jobs', 'claim_links', 'stripe_event_cursors'];
+    'cache_store', 'cache_versions', 'cache_cleanups', 'subscription_cache', 'scheduled_jobs', 'claim_links',
+    'stripe_event_cursors'];
   v_books text := 'purser_books';
   v_n integer := 1;
   v_names text;

@@ -34,7 +34,8 @@ export interface CacheCounts {
 /**
  * Answers of Stripe's API kept in `cache_store` (an hour, shared by all processes) and in this
  * process (a minute). Losing all of it costs calls, never a credit: money decisions that need
- * the present state read Stripe.
+ * the present state read Stripe. An answer that was asked for before a change, and arrives after the
+ * event of the change in whatever process, is given to those who waited for it and then forgotten.
  */
 export interface StripeCache {
   /**
@@ -69,6 +70,8 @@ interface StoredAnswer {
   outcome: 'hit' | 'ended' | 'miss';
   value: Json;
   expires_in_seconds: number | null;
+  /** Changes with each invalidation of the key; null when it was just being cleaned up. */
+  version: string | null;
 }
 
 export function createStripeCache(deps: StripeCacheDeps): StripeCache {
@@ -115,8 +118,28 @@ export function createStripeCache(deps: StripeCacheDeps): StripeCache {
     }
   }
 
-  /** Asks Stripe and keeps the answer; one at a time for each key. */
-  function renew(key: string, load: () => Promise<Json>): Promise<Json> {
+  async function store(key: string, value: Json, version: string): Promise<string | null> {
+    try {
+      const { outcome } = await db.rpc<{ outcome: 'applied' | 'outdated' }>('cache_stripe_data', {
+        p_cache_key: key,
+        p_data: value,
+        p_ttl_seconds: TTL_SECONDS,
+        p_now: clock.now().toISOString(),
+        p_version: version,
+      });
+      return outcome;
+    } catch (error) {
+      logger.warn('An answer of Stripe could not be cached', { key, error });
+      return null;
+    }
+  }
+
+  /**
+   * Asks Stripe and keeps the answer; one at a time for each key. `seen` is what the database said
+   * before: without its version nobody could tell whether the answer is older than a change that
+   * another process has heard of. Such an answer is kept here for its minute, and for nobody else.
+   */
+  function renew(key: string, load: () => Promise<Json>, seen: StoredAnswer | null): Promise<Json> {
     const underWay = loading.get(key);
     if (underWay !== undefined) return underWay;
     const asked = generation;
@@ -124,17 +147,14 @@ export function createStripeCache(deps: StripeCacheDeps): StripeCache {
       const value = await load();
       if (generation !== asked) return value;
       const at = clock.now().getTime();
-      keep(key, { value, at, endsAt: at + TTL_SECONDS * 1000, load });
-      await db
-        .rpc('cache_stripe_data', {
-          p_cache_key: key,
-          p_data: value,
-          p_ttl_seconds: TTL_SECONDS,
-          p_now: clock.now().toISOString(),
-        })
-        .catch((error: unknown) =>
-          logger.warn('An answer of Stripe could not be cached', { key, error }),
-        );
+      const entry = { value, at, endsAt: at + TTL_SECONDS * 1000, load };
+      keep(key, entry);
+      if (
+        typeof seen?.version === 'string' &&
+        (await store(key, value, seen.version)) === 'outdated'
+      ) {
+        if (kept.get(key) === entry) kept.delete(key);
+      }
       return value;
     })().finally(() => {
       if (loading.get(key) === renewal) loading.delete(key);
@@ -143,11 +163,11 @@ export function createStripeCache(deps: StripeCacheDeps): StripeCache {
     return renewal;
   }
 
-  function renewBehind(key: string, load: () => Promise<Json>): void {
+  function renewBehind(key: string, load: () => Promise<Json>, seen: StoredAnswer): void {
     if (loading.has(key)) return;
     counts.renewals += 1;
     runAfterResponse(
-      renew(key, load).catch((error: unknown) =>
+      renew(key, load, seen).catch((error: unknown) =>
         logger.warn('An answer of Stripe could not be renewed before its end', { key, error }),
       ),
     );
@@ -188,7 +208,7 @@ export function createStripeCache(deps: StripeCacheDeps): StripeCache {
         if (generation === asked) {
           keep(key, { value: acceptable.value, at: now, endsAt: now + seconds * 1000, load });
         }
-        if (seconds < RENEW_SECONDS) renewBehind(key, load);
+        if (seconds < RENEW_SECONDS) renewBehind(key, load, acceptable);
         hit(key);
         return acceptable.value as T;
       }
@@ -199,7 +219,7 @@ export function createStripeCache(deps: StripeCacheDeps): StripeCache {
         return meanwhile.value as T;
       }
       try {
-        const value = (await renew(key, load)) as T;
+        const value = (await renew(key, load, shared)) as T;
         counts.misses += 1;
         return value;
       } catch (error) {
@@ -224,7 +244,7 @@ export function createStripeCache(deps: StripeCacheDeps): StripeCache {
       );
       for (const [key, { load }] of ending) {
         counts.renewals += 1;
-        await renew(key, load);
+        await renew(key, load, await stored(key));
       }
       await flush();
       return { renewed: ending.length };

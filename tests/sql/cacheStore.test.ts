@@ -1,8 +1,11 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { testDatabase } from '../support/postgres.ts';
-import { callAsService } from '../support/sqlCall.ts';
+import { callAsService, concurrently } from '../support/sqlCall.ts';
+import { waitFor } from '../support/stack.ts';
+import { migrationFilesOfFolder } from '../support/testCluster.ts';
 
 const database = testDatabase();
+const [file] = migrationFilesOfFolder().filter(({ name }) => name === 'cache_store_migration.sql');
 
 const cache = (key: string, args = {}) =>
   callAsService(database.current, 'cache_stripe_data', {
@@ -188,5 +191,176 @@ describe('the cache of Stripe answers', () => {
       'select access_count from cache_store',
     );
     expect(Number(row?.access_count)).toBe(5);
+  });
+});
+
+const lookUp = (key: string, args = {}) =>
+  callAsService(database.current, 'read_stripe_cache', { p_cache_key: key, ...args });
+const hear = (type: string, id: string) =>
+  callAsService(database.current, 'invalidate_stripe_cache_from_webhook', {
+    p_event_type: type,
+    p_object_id: id,
+  });
+async function versions(): Promise<string[]> {
+  const rows = await database.current.query<{ key: string }>(
+    'select key from cache_versions order by key',
+  );
+  return rows.map(({ key }) => key);
+}
+
+it('takes the place of the functions of before, so that a call by names means one of them', async () => {
+  await cache('stripe:prices');
+  await database.current.query(
+    `begin; grant create on schema public to purser_ledger; set local role purser_ledger;
+     drop table cache_versions;
+     drop function cache_stripe_data(text, jsonb, integer, timestamptz, uuid);
+     create function cache_stripe_data(
+       p_cache_key text, p_data jsonb, p_ttl_seconds integer default 3600, p_now timestamptz default null)
+     returns jsonb language sql as 'select null::jsonb';
+     reset role; revoke create on schema public from purser_ledger; commit`,
+  );
+  for (let run = 0; run < 2; run += 1) {
+    await database.current.query(`begin; ${file?.sql}; commit`);
+  }
+  expect(await read('stripe:prices')).toEqual({ key: 'stripe:prices' });
+  expect(await cache('stripe:prices', { p_data: { new: true } })).toMatchObject({
+    outcome: 'applied',
+  });
+  expect(await read('stripe:prices')).toEqual({ new: true });
+});
+
+describe('the version of a key', () => {
+  beforeEach(async () => {
+    await database.current.query(
+      'begin; set local role purser_ledger; delete from cache_versions; reset role; commit',
+    );
+  });
+
+  it('stays the same from look-up to look-up, whatever is stored', async () => {
+    const { outcome, version } = await lookUp('stripe:prices');
+    expect(outcome).toBe('miss');
+    await cache('stripe:prices');
+    expect(await cache('stripe:prices', { p_version: version })).toMatchObject({
+      outcome: 'applied',
+    });
+    expect(await lookUp('stripe:prices')).toMatchObject({ outcome: 'hit', version });
+  });
+
+  it.each([
+    ['an event', () => hear('price.updated', 'price_1')],
+    ['an event about its product', () => hear('product.updated', 'prod_1')],
+    [
+      'a pattern',
+      () =>
+        callAsService(database.current, 'invalidate_stripe_cache', { p_pattern: 'stripe:price%' }),
+    ],
+  ])('is another one after %s, and the old one stores nothing', async (_what, invalidate) => {
+    const { version } = await lookUp('stripe:prices');
+    await invalidate();
+    expect(await cache('stripe:prices', { p_version: version })).toEqual({
+      outcome: 'outdated',
+      cache_key: 'stripe:prices',
+      expires_at: null,
+    });
+    expect(await keys()).toEqual([]);
+    const next = await lookUp('stripe:prices');
+    expect(next.version).not.toBe(version);
+    expect(await cache('stripe:prices', { p_version: next.version })).toMatchObject({
+      outcome: 'applied',
+    });
+  });
+
+  it('is that of its key alone', async () => {
+    const { version } = await lookUp('stripe:prices');
+    expect(await cache('stripe:products', { p_version: version })).toMatchObject({
+      outcome: 'outdated',
+    });
+    await hear('customer.updated', 'cus_1');
+    expect(await cache('stripe:prices', { p_version: version })).toMatchObject({
+      outcome: 'applied',
+    });
+  });
+
+  it('is not asked of whoever stores without one', async () => {
+    await lookUp('stripe:prices');
+    await hear('price.updated', 'price_1');
+    expect(await cache('stripe:prices')).toMatchObject({ outcome: 'applied' });
+    expect(await read('stripe:prices')).toEqual({ key: 'stripe:prices' });
+  });
+
+  it('makes an event wait for who is storing under it, and drop what he has stored', async () => {
+    const { version } = await lookUp('stripe:prices');
+    const heard = await database.current.asRole('service_role', {}, async (client) => {
+      await client.query(`select cache_stripe_data('stripe:prices', '{}', p_version => $1)`, [
+        version,
+      ]);
+      const waiting = hear('price.updated', 'price_1');
+      await waitFor(async () => {
+        const waits = await database.current.query(
+          `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+             and query like '%invalidate_stripe_cache_from_webhook%'`,
+        );
+        return waits.length === 1;
+      }, 'the event to wait');
+      return { waiting };
+    });
+    expect(await heard.waiting).toBe(1);
+    expect(await keys()).toEqual([]);
+  });
+
+  it('is the old one again after an event that was not written in the end', async () => {
+    const { version } = await lookUp('stripe:prices');
+    await database.current
+      .asRole('service_role', {}, async (client) => {
+        await client.query(
+          `select invalidate_stripe_cache_from_webhook('price.updated', 'price_1')`,
+        );
+        // Nobody waits for an event that is being written: what is on its way counts as old.
+        expect(await cache('stripe:prices', { p_version: version })).toMatchObject({
+          outcome: 'outdated',
+        });
+        throw new Error('undone');
+      })
+      .catch((error: Error) => expect(error.message).toBe('undone'));
+    expect(await cache('stripe:prices', { p_version: version })).toMatchObject({
+      outcome: 'applied',
+    });
+  });
+
+  it('is kept of keys that are looked up, not of all that events are about', async () => {
+    await lookUp('stripe:prices');
+    for (const id of ['cus_1', 'cus_2', 'cus_3']) {
+      await hear('customer.updated', id);
+      await hear('customer.subscription.updated', id);
+      await hear('price.updated', id);
+    }
+    expect(await versions()).toEqual(['stripe:prices']);
+  });
+
+  it('is forgotten a day after the key was first looked up, where nothing is kept under it', async () => {
+    const inADay = new Date(Date.now() + 24 * 3600_000 + 60_000).toISOString();
+    const { version } = await lookUp('stripe:price:gone');
+    await lookUp('stripe:prices');
+    await cache('stripe:prices');
+    const clean = { p_hits: [] };
+    await callAsService(database.current, 'count_cache_hits', clean);
+    expect(await versions()).toEqual(['stripe:price:gone', 'stripe:prices']);
+    await callAsService(database.current, 'count_cache_hits', { ...clean, p_now: inADay });
+    expect(await versions()).toEqual(['stripe:prices']);
+    // Whoever asked under it cannot know what happened since.
+    await lookUp('stripe:price:gone');
+    expect(await cache('stripe:price:gone', { p_version: version })).toMatchObject({
+      outcome: 'outdated',
+    });
+  });
+
+  it.each(['', 'k'.repeat(501)])('is refused for a key that nothing is kept under', async (key) => {
+    await expect(lookUp(key)).rejects.toMatchObject({ code: 'PT400' });
+  });
+
+  it('is one for a crowd that looks a key up for the first time', async () => {
+    const seen = await concurrently(20, () => lookUp('stripe:prices'));
+    expect(new Set(seen.map(({ version }) => version)).size).toBe(1);
+    expect(seen[0]?.version).toEqual(expect.any(String));
   });
 });

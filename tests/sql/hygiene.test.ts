@@ -27,6 +27,7 @@ const TABLES: Record<string, { reads: 'own' | 'admin' | 'none'; service: string;
   audit_events: { reads: 'admin', service: 'select' },
   cache_cleanups: { reads: 'admin', service: 'select' },
   cache_store: { reads: 'none', service: 'delete, select' },
+  cache_versions: { reads: 'none', service: 'select' },
   checkout_sessions: { reads: 'own', service: 'select' },
   claim_links: { reads: 'none', service: 'select' },
   closed_accounts: { reads: 'none', service: 'select' },
@@ -284,6 +285,7 @@ beforeAll(async () => {
     p_cache_key: 'stripe:prices',
     p_data: {},
   });
+  await callAsService(database.current, 'read_stripe_cache', { p_cache_key: 'stripe:prices' });
   await callAsService(database.current, 'ensure_user', { p_user_id: userId('leaver') });
   await database.current.query(`delete from users where id = '${userId('leaver')}'`);
   await callAsService(database.current, 'clear_expired_subscription_cache', {});
