@@ -22,6 +22,7 @@ import { createMemoryRedis } from '../src/redis/memoryRedis.ts';
 import { startSandbox } from '../src/sandbox/index.ts';
 import { createSubscriptionSettlement } from '../src/subscriptions/settleSubscription.ts';
 import { createPgDatabase } from '../src/supabase/pgDatabase.ts';
+import { createOwnAccount } from '../src/webhook/ownAccount.ts';
 import { createWebhook } from '../src/webhook/webhook.ts';
 import { cpuMicros } from './support/cpu.ts';
 import { type BenchPostgres, startBenchPostgres } from './support/postgres.ts';
@@ -131,6 +132,7 @@ function createPurser(db: Database, stripe: Stripe) {
     redis,
     mirror: createMirror({ redis, logger: strict, nowMs, runAfterResponse }),
     livemode: false,
+    ownAccount: createOwnAccount(base),
     random: Math.random,
     runAfterResponse,
     secrets: [SECRET],

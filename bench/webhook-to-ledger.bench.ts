@@ -176,6 +176,7 @@ function createPurser(db: Database, purchase: Purchase) {
     clock: systemClock,
     logger: silent,
     livemode: false,
+    ownAccount: async () => null,
     stripeCache: { read: (_key, load) => load(), forget() {} },
     subscriptions: { ofSession: async () => [], ofInvoice: async () => [] },
     random: Math.random,

@@ -418,8 +418,9 @@ begin
   if p_event.status <> 'parked' then
     return v_answer || jsonb_build_object('outcome', 'not_parked', 'status', p_event.status);
   end if;
-  if v_claim.user_id <> v_user.user_id and exists (
-    select from public.credit_sources s where s.source_key in (
+  -- Another has it, by a claim, by hand or through another event: a claim would be a promise of nothing.
+  if exists (
+    select from public.credit_sources s where s.user_id <> v_user.user_id and s.source_key in (
       'checkout:' || p_event.object_id, 'invoice:' || p_event.object_id, 'payment:' || p_event.object_id))
   then
     return v_answer || jsonb_build_object('outcome', 'conflict');

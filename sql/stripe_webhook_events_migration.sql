@@ -239,7 +239,8 @@ $$;
 -- ---------------------------------------------------------------------------------------------
 -- claim_webhook_events: leases up to p_limit events that are due (received, failed with their
 -- retry due, or leased by somebody who died), the oldest at Stripe first, at most one of an
--- object; with p_order_key only events of that object. Rows claimed by others are passed over.
+-- object; with p_order_key only events of that object. Rows claimed by others are passed over, and so
+-- are objects that are worked on, however many of their events are older than everybody else's.
 --   p_holder  token of this call; repeating it under the same token gives the same events
 -- Answers [{event_id, event_type, object_id, order_key, fence, attempt, payload}].
 -- ---------------------------------------------------------------------------------------------
@@ -250,8 +251,12 @@ returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_limit integer := least(greatest(coalesce(p_limit, 10), 1), 100);
+  -- It looks at so many times p_limit rows, and so often while they are mostly of busy objects.
+  c_looks constant integer := 4;
   v_event public.stripe_webhook_events;
   v_claimed jsonb := '[]';
+  v_busy text[] := '{}';
+  v_seen integer;
 begin
   if p_holder is not null then
     select jsonb_agg(purser.leased_event(e) order by e.event_created_at, e.created_at) into v_claimed
@@ -261,23 +266,38 @@ begin
     end if;
     v_claimed := '[]';
   end if;
-  for v_event in
-    select * from public.stripe_webhook_events e
-    where ((e.status in ('received', 'failed') and e.next_attempt_at <= v_now)
-        or (e.status = 'leased' and e.leased_until <= v_now))
-      and (p_order_key is null or e.order_key = p_order_key)
-    order by e.event_created_at nulls first, e.created_at
-    limit v_limit * 4
-    for update skip locked
-  loop
-    continue when not purser.object_is_free(v_event.order_key, v_event.id, v_now, false);
-    update public.stripe_webhook_events e
-    set status = 'leased', lease = e.lease + 1, leased_at = v_now, leased_until = v_now + make_interval(secs => p_lease_seconds),
-        lease_holder = p_holder
-    where e.id = v_event.id
-    returning * into v_event;
-    v_claimed := v_claimed || purser.leased_event(v_event);
-    exit when jsonb_array_length(v_claimed) >= v_limit;
+  for v_look in 1..c_looks loop
+    v_seen := 0;
+    for v_event in
+      select * from public.stripe_webhook_events e
+      where ((e.status in ('received', 'failed') and e.next_attempt_at <= v_now)
+          or (e.status = 'leased' and e.leased_until <= v_now))
+        and (p_order_key is null or e.order_key = p_order_key)
+        and (e.order_key is null or e.order_key <> all (v_busy))
+      order by e.event_created_at nulls first, e.created_at
+      limit v_limit * c_looks
+      for update skip locked
+    loop
+      v_seen := v_seen + 1;
+      continue when v_event.order_key = any (v_busy);
+      if v_event.order_key is not null then
+        -- One of the object is worked on now, here or elsewhere; its others wait.
+        v_busy := v_busy || v_event.order_key;
+      end if;
+      continue when not purser.object_is_free(v_event.order_key, v_event.id, v_now, false);
+      update public.stripe_webhook_events e
+      set status = 'leased', lease = e.lease + 1, leased_at = v_now, leased_until = v_now + make_interval(secs => p_lease_seconds),
+          lease_holder = p_holder
+      where e.id = v_event.id
+      returning * into v_event;
+      v_claimed := v_claimed || purser.leased_event(v_event);
+      exit when jsonb_array_length(v_claimed) >= v_limit;
+    end loop;
+    exit when v_seen < v_limit * c_looks or jsonb_array_length(v_claimed) >= v_limit;
+    -- So many due events of a few busy objects must not hide everybody else's behind them.
+    v_busy := v_busy || array(
+      select e.order_key from public.stripe_webhook_events e
+      where e.status = 'leased' and e.leased_until > v_now and e.order_key is not null);
   end loop;
   return v_claimed;
 end

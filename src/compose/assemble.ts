@@ -36,6 +36,7 @@ import { createSubscriptions } from '../subscriptions/subscriptions.ts';
 import { createClaims } from '../webhook/claims.ts';
 import { createEventLog } from '../webhook/eventLog.ts';
 import { createMissedEvents } from '../webhook/missedEvents.ts';
+import { createOwnAccount } from '../webhook/ownAccount.ts';
 import type { ProcessDeps } from '../webhook/process.ts';
 import { createReplays } from '../webhook/replays.ts';
 import { SUBSCRIBED_TYPES } from '../webhook/subscribedTypes.ts';
@@ -134,6 +135,7 @@ export function assemble(options: AssembleOptions): Assembly {
   const processing: ProcessDeps = {
     ...shared,
     livemode: settings.mode === 'live',
+    ownAccount: createOwnAccount({ stripe, clock, logger }),
     random: Math.random,
     observeEvent: observers.event,
   };

@@ -1,7 +1,7 @@
 import { PurserError } from '../core/errors.ts';
 import { type Job, type JobsDeps, paceOf } from './job.ts';
 import type { JobRun, JobState, Jobs } from './jobs.types.ts';
-import { type JobRow, listJobs, NEVER_RUN } from './leases.ts';
+import { type JobRow, listJobs, NEVER_RUN, type Unanswered } from './leases.ts';
 import { runUnderLease } from './runUnderLease.ts';
 
 /**
@@ -36,10 +36,11 @@ export function createJobs(deps: JobsDeps, registry: Job[]): JobRegistry {
   const underWay = new Set<Promise<unknown>>();
   /** Jobs of this process' own memory: what others have in the table. */
   const ownRows = new Map<string, JobRow>();
+  const unanswered: Unanswered = { claims: new Map(), ends: new Map() };
   let schedule: { stop(): void }[] = [];
   let stopping = false;
 
-  const runDeps = { ...deps, ownRows, isStopping: () => stopping };
+  const runDeps = { ...deps, ownRows, unanswered, isStopping: () => stopping };
   const runOnce = (job: Job, dueOnly: boolean, secondsMax = job.maxRunSeconds) =>
     runUnderLease(runDeps, job, {
       dueOnly,
@@ -82,7 +83,13 @@ export function createJobs(deps: JobsDeps, registry: Job[]): JobRegistry {
       const waiting = new Set(
         (await listJobs(db)).jobs.filter(({ due }) => !due).map(({ name }) => name),
       );
-      const due = registry.filter((job) => job.perProcess || !waiting.has(job.name));
+      const due = registry.filter(
+        ({ name, perProcess }) =>
+          perProcess ||
+          !waiting.has(name) ||
+          unanswered.claims.has(name) ||
+          unanswered.ends.has(name),
+      );
       const runs: JobRun[] = [];
       for (const [index, job] of due.entries()) {
         const secondsLeft = (endsAt - clock.now().getTime()) / 1000;

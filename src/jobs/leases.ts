@@ -7,6 +7,18 @@ export type Claim =
   | { outcome: 'claimed'; fence: number; cursor: JsonObject | null }
   | { outcome: 'busy' | 'not_due' };
 
+/**
+ * What this process asked about leases and was never told, by the job's name: an outage lasted longer
+ * than the adapter's own repeats. It is asked again before anything else of that job, for a lease that
+ * nobody knows of would keep everybody from the job until it runs out.
+ */
+export interface Unanswered {
+  /** Token of the call for a lease, which may have been given: under its token it is given again. */
+  claims: Map<string, string>;
+  /** Sends the end of a run once more; it is written once. */
+  ends: Map<string, () => Promise<unknown>>;
+}
+
 export type JobRow = Omit<JobState, 'per_process'>;
 
 /** Of a job that nobody has looked at yet. */

@@ -1,8 +1,17 @@
 import { randomUUID } from 'node:crypto';
+import { PurserError } from '../core/errors.ts';
 import type { JsonObject } from '../core/ports.ts';
 import { type Job, type JobsDeps, paceOf, type RunContext } from './job.ts';
 import type { JobRun } from './jobs.types.ts';
-import { claimJob, finishJob, type JobRow, type Kept, keepJob, NEVER_RUN } from './leases.ts';
+import {
+  claimJob,
+  finishJob,
+  type JobRow,
+  type Kept,
+  keepJob,
+  NEVER_RUN,
+  type Unanswered,
+} from './leases.ts';
 
 /** How often a run says that it lives: far more often than any lease runs out. */
 const HEARTBEAT_MS = 5_000;
@@ -10,6 +19,7 @@ const HEARTBEAT_MS = 5_000;
 export interface RunDeps extends JobsDeps {
   /** Of jobs without a lease: their state, in this process. */
   ownRows: Map<string, JobRow>;
+  unanswered: Unanswered;
   /** True when this process ends. */
   isStopping(): boolean;
 }
@@ -90,12 +100,33 @@ async function takeLease(
 ): Promise<Lease | 'busy' | 'not_due'> {
   if (job.perProcess) return takeOwnLease(deps, job);
   const { db, logger } = deps;
+  const { claims, ends } = deps.unanswered;
   const { name, leaseSeconds } = job;
   const pace = paceOf(job);
-  const claim = await claimJob(db, { name, leaseSeconds, pace }, { dueOnly, holder: randomUUID() });
+  const endBefore = ends.get(name);
+  ends.delete(name);
+  await endBefore?.();
+  const holder = claims.get(name) ?? randomUUID();
+  // While it is on its way it is this run's alone: two under one token would both have the lease.
+  claims.delete(name);
+  const claim = await claimJob(db, { name, leaseSeconds, pace }, { dueOnly, holder }).catch(
+    (error: unknown) => {
+      claims.set(name, holder);
+      throw error;
+    },
+  );
   if (claim.outcome !== 'claimed') return claim.outcome;
   const { fence, cursor } = claim;
   let lost = false;
+  const end: Lease['end'] = async (run) => {
+    try {
+      return await finishJob(db, name, fence, run);
+    } catch (error) {
+      // Only what an outage kept back: an end that the database refuses would be refused again.
+      if (isOutage(error)) ends.set(name, () => end(run));
+      throw error;
+    }
+  };
 
   return {
     cursor,
@@ -121,8 +152,12 @@ async function takeLease(
       timer.unref();
       return () => clearInterval(timer);
     },
-    end: (run) => finishJob(db, name, fence, run),
+    end,
   };
+}
+
+function isOutage(error: unknown): boolean {
+  return error instanceof PurserError && error.code === 'dependency_down';
 }
 
 /** The same for work on the memory of this process: nobody else could do it. */

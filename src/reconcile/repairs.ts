@@ -168,7 +168,8 @@ const REPAIRS: Readonly<Record<string, (about: About) => Repair>> = {
   }),
   foreign_account: () => ({
     kind: 'change_endpoint',
-    sentence: 'An event of a connected account came; such endpoints are not supported.',
+    sentence:
+      'An event of another account came. Let the endpoint listen to events of your own account only.',
     command: null,
   }),
   credit_note_without_refund: (about) => ({

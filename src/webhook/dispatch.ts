@@ -11,6 +11,7 @@ import { invoiceChanged } from './handlers/invoice.ts';
 import { paymentFailed, paymentSucceeded } from './handlers/paymentIntent.ts';
 import { paymentMethodMoved } from './handlers/paymentMethod.ts';
 import { refundChanged } from './handlers/refund.ts';
+import type { OwnAccount } from './ownAccount.ts';
 import type { StripeEvent } from './stripeEvent.ts';
 
 /**
@@ -116,11 +117,13 @@ const THIN_PREFIX = 'v1.';
 export interface DispatchDeps extends HandlerDeps {
   /** Whether our key is a live one; events of the other mode are not ours. */
   livemode: boolean;
+  /** Asked only for events that name an account. */
+  ownAccount: OwnAccount;
 }
 
 /** What an event leads to. Nothing vanishes: what is not acted upon says why. */
 export async function dispatch(deps: DispatchDeps, event: StripeEvent): Promise<Effect[]> {
-  const ignored = reasonToIgnore(deps, event);
+  const ignored = await reasonToIgnore(deps, event);
   if (ignored !== null) {
     return [
       { kind: 'ignore', reason: ignored.reason },
@@ -185,36 +188,51 @@ const ALERT_QUIET_SECONDS = 24 * 3600;
 
 type Misdirected = 'livemode_mixed' | 'foreign_account';
 
+/** The account that an event says it is of. */
+const ownerOf = ({ account, contextAccount }: StripeEvent) => account ?? contextAccount;
+
 /** One alert for a wrong endpoint, not one for each event that comes to it. */
 function alertOf(code: Misdirected, event: StripeEvent, reason: string): Effect {
   const mixed = code === 'livemode_mixed';
   return {
     kind: 'alert',
     code,
-    subject: mixed ? (event.livemode ? 'live' : 'test') : (event.account ?? ''),
+    subject: mixed ? (event.livemode ? 'live' : 'test') : (ownerOf(event) ?? ''),
     severity: mixed ? 'critical' : 'warning',
     title: mixed
       ? `Stripe sends ${event.livemode ? 'live' : 'test'} events to the wrong endpoint`
-      : `Stripe sends events of the connected account ${event.account}`,
+      : `Stripe sends events of another account, ${ownerOf(event)}`,
     detail: mixed
       ? `${event.id} was ignored: ${reason}. Check in Stripe which endpoint has this address, and which key STRIPE_SECRET_KEY holds.`
-      : `${event.id} was ignored: ${reason}. Purser sells for one account: let the endpoint listen to events of your own account only.`,
+      : `${event.id} was ignored: ${reason}. Purser sells for one account: let the endpoint listen to events of your own account only, not of connected accounts or of an organisation.`,
     quiet_seconds: ALERT_QUIET_SECONDS,
   };
 }
 
-function reasonToIgnore(
-  { livemode }: DispatchDeps,
+async function reasonToIgnore(
+  deps: DispatchDeps,
   event: StripeEvent,
-): { reason: string; finding?: Misdirected } | null {
-  if (event.livemode !== livemode) {
+): Promise<{ reason: string; finding?: Misdirected } | null> {
+  if (event.livemode !== deps.livemode) {
     return {
-      reason: `a ${event.livemode ? 'live' : 'test'} event came to a ${livemode ? 'live' : 'test'} endpoint`,
+      reason: `a ${event.livemode ? 'live' : 'test'} event came to a ${deps.livemode ? 'live' : 'test'} endpoint`,
       finding: 'livemode_mixed',
     };
   }
-  if (event.account !== null) {
-    return { reason: `it belongs to the account ${event.account}`, finding: 'foreign_account' };
+  if (await isForeign(deps, event)) {
+    return { reason: `it belongs to the account ${ownerOf(event)}`, finding: 'foreign_account' };
   }
   return null;
+}
+
+/**
+ * Where nobody can say which account is ours, an event of a connected account is not: our own have no
+ * `account`. One with a context may be, and is worked on: to refuse a purchase of ours would be
+ * worse, and of another account's object our key reads nothing, so that it ends as a dead letter.
+ */
+async function isForeign({ ownAccount }: DispatchDeps, event: StripeEvent): Promise<boolean> {
+  const owner = ownerOf(event);
+  if (owner === null) return false;
+  const own = await ownAccount();
+  return own === null ? event.account !== null : owner !== own;
 }

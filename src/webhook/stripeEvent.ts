@@ -19,6 +19,7 @@ const snapshot = z.looseObject({
   created: z.number().min(0).max(SECONDS_MAX),
   livemode: z.boolean(),
   account: z.string().nullish(),
+  context: z.string().nullish(),
   api_version: z.string().nullish(),
   data: z.looseObject({
     object: z.looseObject({ id: name.nullish() }),
@@ -47,8 +48,10 @@ export interface StripeEvent {
   type: string;
   createdAt: Date;
   livemode: boolean;
-  /** Set on events of connected accounts, which are not ours. */
+  /** The connected account it is of: a platform's endpoint is sent those too. */
   account: string | null;
+  /** What its `context` ends in: of an organisation's destination, the account it is of. */
+  contextAccount: string | null;
   objectId: string | null;
   /** The object as it was when the event was made, in the shape of its version; thin: null. */
   object: unknown;
@@ -91,7 +94,8 @@ export function readEvent(json: unknown): StripeEvent {
     return {
       ...common,
       createdAt: new Date(event.created * 1000),
-      account: event.account ?? null,
+      account: event.account || null,
+      contextAccount: endOf(event.context),
       objectId,
       object,
       before,
@@ -102,12 +106,21 @@ export function readEvent(json: unknown): StripeEvent {
   return {
     ...common,
     createdAt: new Date(event.created),
-    account: event.context ?? null,
+    account: null,
+    contextAccount: endOf(event.context),
     objectId,
     object: null,
     before: null,
     orderKey: objectId,
   };
+}
+
+/**
+ * A context is an account, or a path to it: of an organisation's account, then of one connected to
+ * that (docs.stripe.com/context).
+ */
+function endOf(context: string | null | undefined): string | null {
+  return context?.split('/').findLast((segment) => segment !== '') ?? null;
 }
 
 /**

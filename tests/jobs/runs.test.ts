@@ -1,5 +1,6 @@
 /** Runs of jobs: bounded, resumed, seen while they last, and counted when they fail. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { PurserError } from '../../src/core/errors.ts';
 import type { Database, Json } from '../../src/core/ports.ts';
 import type { Job } from '../../src/jobs/job.ts';
 import { createJobs } from '../../src/jobs/jobs.ts';
@@ -17,7 +18,7 @@ beforeAll(() => {
 afterAll(() => db.close());
 
 let made = 0;
-function createHarness(job: Partial<Job>) {
+function createHarness(job: Partial<Job>, cut: (db: Database) => Database = (whole) => whole) {
   made += 1;
   let nowMs = Date.now();
   const { logger, lines } = collectLines();
@@ -30,17 +31,17 @@ function createHarness(job: Partial<Job>) {
     run: async () => ({}),
     ...job,
   };
-  const open = () =>
+  const open = (reached: Database = db) =>
     createJobs(
       {
-        db,
+        db: reached,
         logger,
         clock: { now: () => new Date(nowMs) },
         observe: (run, seconds) => observed.push([run, seconds]),
       },
       [entry],
     );
-  const jobs = open();
+  const jobs = open(cut(db));
   return {
     name: entry.name,
     jobs,
@@ -194,4 +195,77 @@ it('lists a job that has never run, and one that only the database runs', async 
     last_outcome: null,
   });
   expect(jobs.find(({ name }) => name === 'by-sql')).toMatchObject({ running: true });
+});
+
+/**
+ * The database without the answers to some calls, as an outage that outlasts the adapter's repeats
+ * leaves them: carried out or not, nobody is told.
+ */
+function createOutage() {
+  const lost = new Map<string, 'done' | 'not_done'>();
+  const cut = (whole: Database): Database => ({
+    ...whole,
+    async rpc<T>(...[name, args, options]: Parameters<Database['rpc']>): Promise<T> {
+      const kind = lost.get(name);
+      if (kind === undefined) return whole.rpc<T>(name, args, options);
+      if (kind === 'done') await whole.rpc(name, args, options);
+      throw new PurserError('dependency_down', { detail: 'no answer' });
+    },
+  });
+  return { cut, lost };
+}
+
+describe('an outage of the database', () => {
+  it('at the call for the lease leaves the run to the same process, once', async () => {
+    const { cut, lost } = createOutage();
+    let release: () => void = () => {};
+    const released = new Promise<void>((resolve) => (release = resolve));
+    const harness = createHarness({ run: () => released.then(() => ({})) }, cut);
+    lost.set('claim_job', 'done');
+    for (const _ of [1, 2]) await expect(harness.run()).rejects.toThrow('no answer');
+    lost.clear();
+    expect(await harness.open().run(harness.name, 'other')).toMatchObject({ outcome: 'busy' });
+    const both = [harness.run(), harness.run()];
+    expect(await Promise.race(both)).toMatchObject({ outcome: 'busy' });
+    release();
+    const outcomes = (await Promise.all(both)).map(({ outcome }) => outcome);
+    expect(outcomes.sort()).toEqual(['busy', 'done']);
+    expect(await harness.state()).toMatchObject({ running: false, runs: 1, failures: 0 });
+    expect(await harness.open().run(harness.name, 'other')).toMatchObject({ outcome: 'done' });
+  });
+
+  it('at the call for the lease is over for the tick too', async () => {
+    const { cut, lost } = createOutage();
+    const harness = createHarness({}, cut);
+    lost.set('claim_job', 'done');
+    await expect(harness.jobs.tick()).rejects.toThrow('no answer');
+    lost.clear();
+    expect(await harness.jobs.tick()).toMatchObject([{ outcome: 'done' }]);
+    expect(await harness.jobs.tick()).toEqual([]);
+  });
+
+  it('at the end of a run is made up for before the next, with what the run came to', async () => {
+    const { cut, lost } = createOutage();
+    let ran = 0;
+    const harness = createHarness({ run: async () => ({ ran: ++ran }) }, cut);
+    lost.set('finish_job', 'not_done');
+    await expect(harness.run()).rejects.toThrow('no answer');
+    expect(await harness.open().run(harness.name, 'other')).toMatchObject({ outcome: 'busy' });
+    lost.clear();
+    expect(await harness.jobs.tick()).toEqual([]);
+    expect(await harness.state()).toMatchObject({ runs: 1, failures: 0, last_result: { ran: 1 } });
+    expect(await harness.run()).toMatchObject({ outcome: 'done', result: { ran: 2 } });
+    expect(await harness.state()).toMatchObject({ runs: 2, failures: 0 });
+  });
+
+  it('at the end of a run that was written all the same changes nothing of another’s run', async () => {
+    const { cut, lost } = createOutage();
+    const harness = createHarness({ run: async () => ({ by: 'us' }) }, cut);
+    lost.set('finish_job', 'done');
+    await expect(harness.run()).rejects.toThrow('no answer');
+    lost.clear();
+    expect(await harness.open().run(harness.name, 'other')).toMatchObject({ outcome: 'done' });
+    expect(await harness.run()).toMatchObject({ outcome: 'done' });
+    expect(await harness.state()).toMatchObject({ runs: 3, failures: 0 });
+  });
 });

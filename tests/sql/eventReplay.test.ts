@@ -211,21 +211,22 @@ describe('a claim', () => {
     });
 
   it('sends the grant to the claimant, whatever it names, and not the customer', async () => {
-    expect(await claim()).toMatchObject({
+    await put(1, 'parked', 'g');
+    expect(await claim(claimant, 'evt_g0')).toMatchObject({
       outcome: 'claimed',
-      object_id: 'cs_0',
+      object_id: 'cs_g0',
       user_id: claimant,
-      event_ids: ['evt_0'],
+      event_ids: ['evt_g0'],
     });
-    expect(await statuses()).toEqual({ received: 1 });
-    const { results } = await grant(['checkout:cs_0', 'invoice:in_0', 'payment:pi_0']);
+    expect(await statuses()).toEqual({ parked: 1, received: 1 });
+    const { results } = await grant(['checkout:cs_g0', 'invoice:in_g0', 'payment:pi_g0']);
     expect(results[0]).toMatchObject({ outcome: 'applied', user_id: claimant });
     expect(results[1]).toMatchObject({ outcome: 'not_found' });
-    expect((await grant(['checkout:cs_0'])).results[0]).toMatchObject({
+    expect((await grant(['checkout:cs_g0'])).results[0]).toMatchObject({
       outcome: 'replayed',
       user_id: claimant,
     });
-    expect((await call('find_claimed_user', { p_object_ids: ['pi_9', 'cs_0'] })).user_id).toBe(
+    expect((await call('find_claimed_user', { p_object_ids: ['pi_9', 'cs_g0'] })).user_id).toBe(
       claimant,
     );
     expect(
@@ -233,6 +234,19 @@ describe('a claim', () => {
         `select actor, reason from audit_events where action = 'claim_purchase'`,
       ),
     ).toEqual([{ actor: 'admin:1', reason: 'wrote to us' }]);
+  });
+
+  it('of what another has been credited for is a conflict, and leaves the link to be used', async () => {
+    await put(1, 'parked', 'theirs');
+    await grant(['payment:pi_theirs', 'checkout:cs_theirs0'], other);
+    expect(await claim(claimant, 'evt_theirs0')).toMatchObject({ outcome: 'conflict' });
+    expect(await call('find_claimed_user', { p_object_ids: ['cs_theirs0'] })).toEqual({
+      user_id: null,
+    });
+    await link('theirs', 60, 'evt_theirs0');
+    expect(await use('theirs')).toMatchObject({ outcome: 'conflict' });
+    expect(await statuses()).toEqual({ parked: 2 });
+    expect(await use('theirs', other)).toMatchObject({ outcome: 'claimed' });
   });
 
   it.each([
@@ -254,9 +268,9 @@ describe('a claim', () => {
     expect(await claim(other)).toMatchObject({ outcome: 'not_parked' });
   });
 
-  const link = (hash: string, seconds = 60) =>
+  const link = (hash: string, seconds = 60, p_event_id = 'evt_0') =>
     call('create_claim_link', {
-      p_event_id: 'evt_0',
+      p_event_id,
       p_token_hash: hash,
       p_expires_seconds: seconds,
       p_actor: 'admin:1',
