@@ -1,4 +1,4 @@
-/** A quarter of an hour. */
+/** Half an hour. */
 import { MONEY_BACK_STORIES } from './moneyBackStories.ts';
 import { LONG_TELLINGS, tellStories } from './tellStories.ts';
 
