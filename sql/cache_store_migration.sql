@@ -54,6 +54,7 @@ create table if not exists public.cache_versions (
 create index if not exists cache_versions_created_at on public.cache_versions (created_at);
 comment on table public.cache_versions is 'Keys of cache_store that are looked up; version: another one after each invalidation.';
 
+-- Raises invalid_request for what cannot be a key.
 create or replace function purser.check_cache_key(p_cache_key text)
 returns void language plpgsql set search_path = '' as $$
 begin
