@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { PurserError } from '../core/errors.ts';
+import { isRetryable } from '../core/errors.ts';
 import type { JsonObject } from '../core/ports.ts';
 import { type Job, type JobsDeps, paceOf, type RunContext } from './job.ts';
 import type { JobRun } from './jobs.types.ts';
@@ -123,7 +123,7 @@ async function takeLease(
       return await finishJob(db, name, fence, run);
     } catch (error) {
       // Only what an outage kept back: an end that the database refuses would be refused again.
-      if (isOutage(error)) ends.set(name, () => end(run));
+      if (isRetryable(error)) ends.set(name, () => end(run));
       throw error;
     }
   };
@@ -154,10 +154,6 @@ async function takeLease(
     },
     end,
   };
-}
-
-function isOutage(error: unknown): boolean {
-  return error instanceof PurserError && error.code === 'dependency_down';
 }
 
 /** The same for work on the memory of this process: nobody else could do it. */
